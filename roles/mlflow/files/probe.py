@@ -1,0 +1,72 @@
+"""Tell what the role `mlflow` must know of a host before it changes anything, as one JSON line.
+
+Arguments: the installation root, the environment's directory name below it.
+Read by the host's own Python, whatever its version: nothing newer than Python 3.6 here.
+"""
+
+import csv
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+root, name = Path(sys.argv[1]), sys.argv[2]
+environment = root / name
+
+
+def project(distribution):
+    """Return a distribution's normalised project name: `Flask_WTF-1.3.0.dist-info` is flask-wtf."""
+    return re.sub(r"[-_.]+", "-", distribution.split("-")[0]).lower()
+
+
+def first_damage(installed):
+    """Return the first thing that was installed and is not as it was, or ''.
+
+    A package that someone added or replaced by pip is no damage: its own record is compared.
+    """
+    infos = list(environment.glob("lib/python*/site-packages/*.dist-info"))
+    missing = set(installed) - {project(info.name) for info in infos}
+    if missing:
+        return "package " + min(missing)
+    for info in infos:
+        with (info / "RECORD").open(newline="", encoding="utf-8") as record:
+            for path, _, size in csv.reader(record):
+                file = os.path.join(str(info.parent), path)
+                # Compiled files have no size in a record: they come and go.
+                if size and not (os.path.isfile(file) and os.path.getsize(file) == int(size)):
+                    return file
+    return ""
+
+
+nearest = root
+while not nearest.exists():
+    nearest = nearest.parent
+
+try:
+    import ensurepip  # noqa: F401  Debian ships it apart, in python3-venv
+except ImportError:
+    ensurepip = None
+
+# Written last by the installation, so that an interrupted one has none, or an empty one.
+manifest = environment / ".complete"
+installed = manifest.read_text().split() if manifest.is_file() else []
+try:
+    damage = first_damage(project(line.split("==")[0].replace("-", "_")) for line in installed)
+except OSError as error:
+    damage = str(error.filename)
+
+print(
+    json.dumps(
+        {
+            "python": list(sys.version_info[:2]),
+            "venv": ensurepip is not None,
+            "nearest": str(nearest),
+            "writable": nearest.is_dir() and os.access(str(nearest), os.W_OK | os.X_OK),
+            "free_mb": shutil.disk_usage(str(nearest)).free // 1000000,
+            "complete": bool(installed) and not damage,
+            "damage": damage,
+        }
+    )
+)
