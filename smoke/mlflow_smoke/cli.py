@@ -1,0 +1,69 @@
+"""The command line: one scenario, one JSON document on stdout, a table for people on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+
+from mlflow_smoke import interruption, scenario1
+from mlflow_smoke.report import CheckFailedError, Kind, Report
+
+SCENARIOS = {"scenario1": scenario1}
+UNEXPECTED = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one smoke.
+
+    Args:
+        arguments: the command line, without the program's name.
+
+    Returns:
+        The exit code, as `--help` lists them.
+    """
+    options = parser().parse_args(arguments)
+    scenario = SCENARIOS[options.scenario]
+    report = Report(options.scenario, scenario.subject(options))
+    interruption.heed()
+    with redirect_stdout(sys.stderr):  # a library that prints must not get into the JSON
+        try:
+            scenario.prove(options, report)
+        except CheckFailedError:
+            pass  # the report knows
+        except interruption.InterruptedBySignal as end:
+            report.interrupt(signal.Signals(end.number).name, 128 + end.number)
+        except Exception as error:
+            report.interrupt(f"an error of its own ({error!r})", UNEXPECTED)
+            report.trace = traceback.format_exc()
+    print(*report.table(), sep="\n", file=sys.stderr)
+    if report.failure:
+        print(report.failure, file=sys.stderr, flush=True)
+    # One line, the last: found even where a terminal has merged the two streams.
+    print(json.dumps(report.document()))
+    return report.exit_code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's arguments and its help."""
+    codes = [(0, "everything is as it should be"), (UNEXPECTED, "an error in the smoke itself")]
+    codes += [(2, "a wrong command line"), *((kind.exit_code, kind.meaning) for kind in Kind)]
+    codes += [(128, "plus its number: a signal that stopped the smoke")]
+    top = argparse.ArgumentParser(
+        prog="mlflow_smoke",
+        description=sys.modules["mlflow_smoke"].__doc__,
+        epilog="exit codes:\n" + "\n".join(f"  {code:<4} {text}" for code, text in codes),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    scenarios = top.add_subparsers(dest="scenario", required=True)
+    for name, module in SCENARIOS.items():
+        scenario = scenarios.add_parser(name, help=module.__doc__, description=module.__doc__)
+        module.add_arguments(scenario)
+        scenario.add_argument(
+            "--keep", action="store_true", help="leave what the smoke makes, to be looked at"
+        )
+    return top

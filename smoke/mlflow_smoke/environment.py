@@ -1,0 +1,55 @@
+"""The environment in which the smoke runs: a project's own, taken as a person takes it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+# Says which Python a shell has after `source activate`, and every variable that it exports.
+PROBE = "import json, os, sys; print(json.dumps([sys.prefix, dict(os.environ)]))"
+
+
+def activate(project: Path) -> Path:
+    """Sources `activate` of a project in a real sh and takes over what it exports.
+
+    Args:
+        project: the project directory.
+
+    Returns:
+        The environment whose `python` a person gets there, symlinks resolved.
+
+    Raises:
+        RuntimeError: when the shell or that `python` fails; with what they said.
+    """
+    # Output of activate itself may come first, and -I keeps the project's own modules out.
+    shell = subprocess.run(  # noqa: S603 (the program is fixed, the paths are arguments)
+        ["/bin/sh", "-c", '. "$1" && exec python -I -c "$2"', "sh", project / "activate", PROBE],
+        cwd=project,
+        capture_output=True,
+        text=True,
+    )
+    if shell.returncode != 0:
+        said = shell.stderr.strip().splitlines() or [f"exit code {shell.returncode}"]
+        raise RuntimeError(said[-1])
+    prefix, variables = json.loads(shell.stdout.splitlines()[-1])
+    os.environ.clear()
+    os.environ.update(variables)
+    return Path(prefix).resolve()
+
+
+def interpreter() -> Path:
+    """The environment that runs this program, symlinks resolved."""
+    return Path(sys.prefix).resolve()
+
+
+def quieten() -> None:
+    """Keeps the chatter of libraries out of the report; to be called before MLflow is imported."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
