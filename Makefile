@@ -1,33 +1,75 @@
-# `make` prints what there is. Each target is one command that could be typed as well.
-SHELL := /bin/sh
+# `make` prints what there is. Each target is a command or two that one could type as well.
 .DEFAULT_GOAL := help
-SCENARIO ?= all
-BENCH ?= all
-ARGS ?=
 
+# The Python of the tools: 3.11 or later.
 PYTHON ?= python3
-BIN := $(CURDIR)/.venv/bin
-export PATH := $(BIN):$(PATH)
+# Passed on to ansible-playbook or pytest: make scenario1 ARGS="-e mlflow_local_store=sqlite"
+ARGS ?=
+SCENARIO ?=
+BENCH ?=
+# What `make wheelhouse` fetches wheels for.
+MLFLOW ?= 3.17.2
+HOST_PYTHON ?= 3.11
+HOST_ARCH ?= x86_64
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+TOOLS := .venv/.complete
+UV := UV_SYSTEM_CERTS=true .venv/bin/uv
+COMPILE := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 help: ## Print this
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
-scenario1: .venv ## Give this account a local MLflow and prove it (ARGS="-e ..." is passed on)
+scenario1: $(TOOLS) ## Give this account a local MLflow, and prove it
 	ansible-playbook playbooks/scenario1.yml $(ARGS)
 
-test: lint unit ## Run every check: lint, unit tests, and all Molecule scenarios
+scenario2: ## Not here yet
+scenario3: ## Not here yet
+scenario2 scenario3:
+	@echo "playbooks/$@.yml does not exist yet; playbooks/scenario1.yml does." >&2; exit 1
 
-lint: .venv ## Check the style of everything
+test: lint unit molecule ## Run all tests, on containers that they make themselves
+
+lint: $(TOOLS) ## Check the style of everything
 	yamllint --strict .
+	ansible-lint --quiet
+	ruff check .
+	ruff format --check .
+	mypy
 
-unit: .venv ## Run the tests that need no host
-	pytest $(ARGS)
+unit: $(TOOLS) ## Run the tests that need no container
+	pytest $(ARGS) tests smoke/tests
 
-# The tools, again when their lock changes. uv is the first, by the very lock that hosts use.
-.venv: requirements.txt roles/mlflow/files/uv.txt
+wheelhouse: $(TOOLS) ## Fill wheelhouse/ for hosts without a network (MLFLOW=3.17.2 HOST_PYTHON=3.11 HOST_ARCH=x86_64)
+	mkdir -p wheelhouse
+	# uv decides what the lock means for that Python and platform, pip downloads it.
+	$(COMPILE) --no-deps --python-version $(HOST_PYTHON) --python-platform $(HOST_ARCH)-manylinux_2_28 \
+	  roles/mlflow/files/locks/mlflow-$(MLFLOW).txt --output-file wheelhouse/lock.txt
+	pip download --quiet --no-deps --require-hashes --only-binary=:all: --dest wheelhouse --requirement wheelhouse/lock.txt \
+	  --python-version $(HOST_PYTHON) --implementation cp \
+	  $(foreach glibc,28 27 24 17 12 5,--platform manylinux_2_$(glibc)_$(HOST_ARCH)) --platform manylinux2014_$(HOST_ARCH)
+
+lock: $(TOOLS) ## Resolve every lock anew
+	$(COMPILE) --universal --upgrade --python-version 3.11 requirements.in --output-file requirements.txt
+	cd roles/mlflow/files && for name in uv $(patsubst roles/mlflow/files/%.in,%,$(wildcard roles/mlflow/files/locks/*.in)); do \
+	  $(CURDIR)/$(COMPILE) --universal --upgrade --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
+
+docs: $(TOOLS) ## Write the variable tables anew from the roles' specs
+	python docs/generate.py
+
+clean: ## Remove what make and the tests have made here
+	rm -rf .venv .lab .cache .mypy_cache .pytest_cache .ruff_cache .ansible wheelhouse
+
+# The tools, again when their lock has changed. uv comes first, by the very lock that hosts use.
+$(TOOLS): requirements.txt roles/mlflow/files/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed, and $(PYTHON) is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) lacks its venv module. Debian: sudo apt install python3-venv" >&2; exit 1; }
+	@command -v git >/dev/null || { echo "git is needed. Debian: sudo apt install git" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --require-hashes --requirement roles/mlflow/files/uv.txt
-	UV_SYSTEM_CERTS=true $(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.txt
-	touch .venv
+	.venv/bin/pip install --quiet --require-hashes --requirement roles/mlflow/files/uv.txt
+	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt
+	touch $@
 
-.PHONY: help scenario1 test lint unit
+.PHONY: help scenario1 scenario2 scenario3 test lint unit wheelhouse lock docs clean

@@ -1,0 +1,80 @@
+"""What holds for the repository as a whole."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAYBOOKS = sorted(ROOT.glob("playbooks/*.yml"))
+
+
+def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a command and keep what it says."""
+    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("directory", [".", "playbooks"])
+def test_playbooks_parse_from_both_places(playbook: Path, directory: str) -> None:
+    """`ansible-playbook` finds roles and inventories from the root and from playbooks/."""
+    shown = playbook.name if directory == "playbooks" else f"playbooks/{playbook.name}"
+    result = run("ansible-playbook", "--syntax-check", shown, cwd=ROOT / directory)
+    assert result.returncode == 0, result.stderr
+    assert "Unable to parse" not in result.stderr
+
+
+def test_inventories_keep_apart() -> None:
+    """Each inventory has the one group of its name, so that all can be read together."""
+    inventories = sorted(path.parent for path in ROOT.glob("inventories/*/hosts.yml"))
+    assert inventories
+    for inventory in inventories:
+        assert list(yaml.safe_load((inventory / "hosts.yml").read_text())) == [inventory.name]
+        for variables in inventory.glob("group_vars/*"):
+            assert variables.stem.startswith(inventory.name)
+
+
+def test_generated_documents_are_current() -> None:
+    """The variable tables say what the specs say."""
+    result = run(sys.executable, "docs/generate.py", "--check")
+    assert result.returncode == 0, result.stdout
+
+
+def test_locks_have_hashes_and_no_addresses() -> None:
+    """Every locked requirement has a hash, and no lock says where packages come from."""
+    locks = [ROOT / "requirements.txt", *ROOT.glob("roles/mlflow/files/**/*.txt")]
+    assert len(locks) >= 4
+    for lock in locks:
+        text = lock.read_text()
+        assert "://" not in text
+        assert "--index-url" not in text
+        for requirement in re.split(r"\n(?=\S)", text):
+            assert re.search(r"==\S+", requirement), f"{lock.name}: {requirement[:60]}"
+            assert "--hash=sha256:" in requirement, f"{lock.name}: {requirement[:60]}"
+
+
+def test_the_three_mlflow_packages_carry_one_version() -> None:
+    """A lock's name, mlflow and its twins agree."""
+    for lock in ROOT.glob("roles/mlflow/files/locks/*.txt"):
+        version = lock.stem.removeprefix("mlflow-")
+        pins = re.findall(r"(?m)^(mlflow(?:-skinny|-tracing)?)==(\S+)", lock.read_text())
+        assert ("mlflow", version) in pins
+        assert {pin for _, pin in pins} == {version}
+
+
+def test_make_alone_prints_the_targets() -> None:
+    """`make` tells a newcomer what there is, and each target it prints exists."""
+    shown = run("make").stdout
+    targets = re.findall(r"(?m)^  make (\w+)", shown)
+    assert {"scenario1", "scenario2", "scenario3", "test", "lint", "unit", "clean"} <= set(targets)
+    assert run("make", "--dry-run", "--no-print-directory", *targets).returncode == 0
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    """Relative links and pictures of the documents exist."""
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("roles/*/README.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
