@@ -38,6 +38,7 @@ CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 # As little as systemd needs; --privileged would be more, and some machines refuse it.
 RUN_OPTIONS = [
     "--cap-add=SYS_ADMIN",
+    "--cap-add=SYS_PTRACE",  # units with both PrivateUsers and ProtectProc, as on a real host
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
     "--cgroupns=private",
@@ -50,16 +51,22 @@ RUN_OPTIONS = [
 # reads for SSH and sudo alike.
 TRANSPORT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
 
-# Runs in a new host: takes the key and the environment (standard input), answers with the SSH
-# host key as soon as the system is up.
-WELCOME = """
+# Runs in a new host: takes the key and the environment (standard input) and whether there is a
+# cache (an argument; one directory a person, as pip and uv want it), answers with the SSH host key
+# as soon as the system is up.
+WELCOME = r"""
 read -r key; echo "$key" > /etc/ssh/authorized_keys; cat > /etc/environment
+if [ -n "$1" ]; then
+    printf '%s_CACHE_DIR DEFAULT=/var/cache/lab/@{PAM_USER}\n' UV PIP >> /etc/security/pam_env.conf
+fi
 for _ in $(seq 300); do
     state=$(systemctl is-system-running 2>/dev/null)
     case $state in running|degraded) break ;; esac
     sleep 0.1
 done
-[ "$state" = running ] && systemctl is-active --quiet ssh && exec cat /etc/ssh/ssh_host_ed25519_key.pub
+if [ "$state" = running ] && systemctl is-active --quiet ssh; then
+    exec cat /etc/ssh/ssh_host_ed25519_key.pub
+fi
 echo "The system is $state, ssh is $(systemctl is-active ssh)." >&2
 systemctl --failed --no-legend >&2; journalctl --no-pager -n 40 >&2; exit 1
 """
@@ -179,7 +186,7 @@ def package_sources(suite: str) -> list[str]:
 
     Raises LabError on a machine that has none (apt on another distribution).
     """
-    listing = ("apt-get", "indextargets", "--format", "$(ORIGIN) $(REPO_URI) $(CODENAME) $(COMPONENT)",
+    listing = ("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)",
                "Identifier: Packages", "Origin: Debian")  # fmt: skip
     if not run(*listing):  # the origin is known once the lists are there
         run(*as_root(), "apt-get", "update", "--quiet")
@@ -192,7 +199,7 @@ def package_sources(suite: str) -> list[str]:
     # bookworm, bookworm-updates, bookworm-security: the first part is the release.
     return [
         f"deb {uri} {suite}{code.removeprefix(code.partition('-')[0])} {component}"
-        for _, uri, code, component in rows
+        for uri, code, component in rows
     ]
 
 
@@ -213,14 +220,14 @@ def base_image(name: str) -> str:
     say(f"no image registry: making {made} from this machine's package source")
     with tempfile.TemporaryDirectory() as folder:
         tar = Path(folder, "base.tar")
-        sources = "\n".join(package_sources(suite))
-        run(*as_root(), "mmdebstrap", "--quiet", "--variant=minbase", suite, tar, "-", stdin=sources)  # fmt: skip
+        run(*as_root(), "mmdebstrap", "--quiet", "--variant=minbase", suite, tar, "-",
+            stdin="\n".join(package_sources(suite)))  # fmt: skip
         docker("import", tar, made)
     return made
 
 
 def host_image(name: str, base: str) -> str:
-    """Return the tag of `base` made a host, building it unless one of just these inputs is there."""
+    """Return the tag of `base` made a host; skipped when one of just these inputs is there."""
     bundle = Path(CA_BUNDLE).read_bytes()
     dockerfile = (HERE / "Dockerfile").read_bytes()
     base_id = docker("image", "inspect", "--format", "{{.Id}}", base).encode()
@@ -274,8 +281,6 @@ def up(lab: str, hosts: Sequence[str], user: str, *, isolated: bool, cache: bool
 
     settings = [f"SSL_CERT_FILE={CA_BUNDLE}", f"PIP_CERT={CA_BUNDLE}"]
     settings += [f"{name}={os.environ[name]}" for name in TRANSPORT if name in os.environ]
-    if cache:
-        settings += [f"{tool}_CACHE_DIR=/var/cache/lab" for tool in ("UV", "PIP")]
     welcome = "\n".join([Path(f"{key}.pub").read_text().strip(), *settings, ""])
     mounts = [f"--volume={LABEL}-cache:/var/cache/lab"] if cache else []
 
@@ -286,7 +291,8 @@ def up(lab: str, hosts: Sequence[str], user: str, *, isolated: bool, cache: bool
                f"--network={network}", f"--network-alias={name}", *labels, *mounts, *RUN_OPTIONS,
                tags[image])  # fmt: skip
         try:
-            host_key = docker("exec", "-i", container, "sh", "-c", WELCOME, stdin=welcome)
+            host_key = docker("exec", "-i", container, "sh", "-c", WELCOME, "welcome", *mounts,
+                              stdin=welcome)  # fmt: skip
         except LabError as error:
             raise LabError(f"{name} ({image}) did not come up.\n{error}") from error
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"

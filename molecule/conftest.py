@@ -1,0 +1,101 @@
+"""What the tests of all Molecule scenarios share.
+
+They run under `molecule verify`, and as plainly as `pytest molecule/scenario1/tests`: each test
+runs on every host of its scenario's lab.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def scenario(path: Path) -> str:
+    """Return the scenario that a file below molecule/ belongs to."""
+    return path.relative_to(ROOT / "molecule").parts[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tell testinfra, unless the command line does, which hosts a module's tests are for."""
+    inventory = ROOT / ".lab" / scenario(metafunc.definition.path) / "hosts.yml"
+    hosts = [f"ansible://all?ansible_inventory={inventory}"]
+    metafunc.module.testinfra_hosts = hosts
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Let pytest-xdist (--dist loadgroup) work on several hosts at once, on each in order."""
+    for item in items:
+        if hasattr(item, "callspec") and "_testinfra_host" in item.callspec.params:
+            name = item.callspec.params["_testinfra_host"].backend.host
+            item.add_marker(pytest.mark.xdist_group(f"{scenario(item.path)}-{name}"))
+
+
+@pytest.fixture
+def variables(host: Any, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The host's connection variables, and its name, from the lab's inventory."""
+    inventory = ROOT / ".lab" / scenario(request.path) / "hosts.yml"
+    groups = json.loads(inventory.read_text()).values()
+    name = host.backend.host
+    found: dict[str, str] = next(group["hosts"][name] for group in groups if name in group["hosts"])
+    return {**found, "name": name, "inventory": str(inventory)}
+
+
+@pytest.fixture
+def ssh(variables: dict[str, str]) -> Callable[..., str]:
+    """Run a shell script on the host as a person would, and return what it prints."""
+
+    def run(script: str, user: str = "ada", shell: str = "sh") -> str:
+        options = [*variables["ansible_ssh_common_args"].split(), "-F", "none", "-l", user]
+        options += ["-i", variables["ansible_ssh_private_key_file"], variables["ansible_host"]]
+        command = ["ssh", *options, shell] if shell != "tcsh" else ["ssh", *options, "tcsh -f"]
+        done = subprocess.run(
+            command, input=script, capture_output=True, text=True, timeout=300, check=False
+        )
+        if done.returncode:
+            pytest.fail(f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def playbook(variables: dict[str, str]) -> Callable[..., list[str]]:
+    """The command that runs a shipped playbook on this host alone, with the shipped variables."""
+
+    def command(name: str, *arguments: str, user: str = "ada", **extra: str) -> list[str]:
+        extra["ansible_user"] = user
+        # The scenario's own inventory brings its group_vars, the lab's the host.
+        shipped = ROOT / "inventories" / Path(name).stem
+        return [
+            "ansible-playbook", str(ROOT / "playbooks" / name), *arguments,
+            "--inventory", str(shipped), "--inventory", variables["inventory"],
+            "--limit", variables["name"], "--extra-vars", json.dumps(extra),
+        ]  # fmt: skip
+
+    return command
+
+
+@pytest.fixture
+def play(playbook: Callable[..., list[str]]) -> Callable[..., str]:
+    """Run a shipped playbook on this host, see it succeed, and return its output."""
+
+    def run(name: str, *arguments: str, **options: str) -> str:
+        done = subprocess.run(
+            playbook(name, *arguments, **options),
+            cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.fail(done.stdout + done.stderr)
+        return done.stdout
+
+    return run

@@ -1,0 +1,96 @@
+"""Runs that only look, that are killed, and that find things broken. All in grace's fresh home."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., str]
+ROOT = Path(__file__).resolve().parents[3]
+WITHOUT_SMOKE = ("--skip-tags", "smoke")
+
+
+@pytest.fixture
+def home(ssh: Run) -> Iterator[str]:
+    """A home in which nothing was ever installed."""
+    yield "/home/grace"
+    ssh("rm -rf ~/.local ~/mlflow ~/.ansible", user="grace")
+
+
+def works(ssh: Run) -> bool:
+    """Whether MLflow can be imported, with what it trains on, where grace has activated it."""
+    code = "import mlflow, sklearn, numpy; print(mlflow.__version__)"
+    return ssh(f". ~/mlflow/activate && python -c '{code}'", user="grace").strip() == "3.17.2"
+
+
+def test_check_mode_changes_nothing_on_a_clean_host(ssh: Run, play: Run, home: str) -> None:
+    def snapshot() -> str:
+        # Ansible's own temporary directory aside: it holds nothing afterwards.
+        return ssh(
+            "find ~ -path ~/.ansible -prune -o -path ~ -o -printf '%p %y %m %s %T@ %l\\n' | sort; "
+            "find ~/.ansible/tmp -type f 2>/dev/null || true",
+            user="grace",
+        )
+
+    before = snapshot()
+    play("scenario1.yml", "--check", "--diff", user="grace")
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "Install | Create the virtual environment",
+        "Install | Install the locked packages",
+        "Activate | Point `current` to this version",
+        "Project | Write the activation, the variables and the notebook kernel",
+    ],
+)
+def test_killed_at_a_task_and_run_again(
+    ssh: Run, play: Run, playbook: Callable[..., list[str]], home: str, task: str
+) -> None:
+    command = playbook("scenario1.yml", *WITHOUT_SMOKE, user="grace")
+    with subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, start_new_session=True,
+    ) as running:  # fmt: skip
+        assert running.stdout
+        reached = any(task in line for line in running.stdout)
+        os.killpg(running.pid, signal.SIGKILL)
+    assert reached, f"the playbook has no task {task!r}"
+    play("scenario1.yml", *WITHOUT_SMOKE, user="grace")
+    assert works(ssh)
+    assert "changed=0" in play("scenario1.yml", *WITHOUT_SMOKE, user="grace")
+
+
+def test_a_broken_installation_is_mended(ssh: Run, play: Run, home: str) -> None:
+    play("scenario1.yml", *WITHOUT_SMOKE, user="grace")
+    packages = "~/.local/share/mlflow/current/lib/python3.*/site-packages"
+    for damage in (
+        f"rm {packages}/sklearn/base.py",
+        f": > $(echo {packages}/mlflow/__init__.py)",
+        f"rm -r {packages}/numpy {packages}/numpy-*.dist-info",
+    ):
+        ssh(damage, user="grace")
+        play("scenario1.yml", *WITHOUT_SMOKE, user="grace")
+        assert works(ssh)
+    assert "changed=0" in play("scenario1.yml", *WITHOUT_SMOKE, user="grace")
+
+
+def test_sqlite_brings_a_registry(ssh: Run, play: Run, home: str) -> None:
+    play("scenario1.yml", user="grace", mlflow_local_store="sqlite")
+    said = ssh(
+        """cd ~/mlflow && . ./activate && python - <<'END'
+import mlflow, pathlib
+class Echo(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None): return model_input
+with mlflow.start_run():
+    info = mlflow.pyfunc.log_model(name="models", python_model=Echo(), pip_requirements=[])
+print(mlflow.register_model(info.model_uri, "echo").version, pathlib.Path("mlflow.db").is_file())
+END""",
+        user="grace",
+    )
+    assert said.split()[-2:] == ["1", "True"]
