@@ -1,1 +1,1 @@
-"""Proves an MLflow installation by doing on it what a data scientist does, and reading it all back."""
+"""Proves an MLflow installation: does on it what a data scientist does, and reads it back."""

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from typing import NoReturn
 
 from mlflow_smoke import interruption, scenario1
 from mlflow_smoke.report import CheckFailedError, Kind, Report
@@ -17,7 +18,12 @@ SCENARIOS = {"scenario1": scenario1}
 UNEXPECTED = 1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> NoReturn:
+    """Runs what the command line says, and ends the program."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
     """Runs one smoke.
 
     Args:

@@ -24,10 +24,13 @@ def activate(project: Path) -> Path:
         The environment whose `python` a person gets there, symlinks resolved.
 
     Raises:
+        FileNotFoundError: when there is no such project.
         RuntimeError: when the shell or that `python` fails; with what they said.
     """
+    if not (project / "activate").is_file():
+        raise FileNotFoundError(f"no file {project / 'activate'}")
     # Output of activate itself may come first, and -I keeps the project's own modules out.
-    shell = subprocess.run(  # noqa: S603 (the program is fixed, the paths are arguments)
+    shell = subprocess.run(
         ["/bin/sh", "-c", '. "$1" && exec python -I -c "$2"', "sh", project / "activate", PROBE],
         cwd=project,
         capture_output=True,

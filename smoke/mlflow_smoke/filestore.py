@@ -24,7 +24,7 @@ def snapshot(root: Path) -> Snapshot:
     """All that is under a directory now; nothing when there is no such directory."""
     seen: Snapshot = {str(root): None} if root.is_dir() else {}
     for folder, folders, files in os.walk(root):
-        seen.update({os.path.join(folder, name): None for name in folders})
+        seen.update({str(Path(folder, name)): None for name in folders})
         for name in files:
             path = Path(folder, name)
             status = path.lstat()
@@ -80,8 +80,8 @@ def logged_models(run: Path) -> list[Path]:
 def remove(root: Path, token: str, before: Snapshot) -> None:
     """Removes what a smoke made in a store, and nothing else.
 
-    Its run is the one tagged with its token. The experiment, and the store itself, go only when they
-    were not there before and nobody else has put anything into them since.
+    Its run is the one tagged with its token. The experiment, and the store itself, go only when
+    they were not there before and nobody else has put anything into them since.
 
     Args:
         root: the store.

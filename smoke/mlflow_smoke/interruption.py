@@ -9,7 +9,7 @@ from typing import NoReturn
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class InterruptedBySignal(BaseException):  # noqa: N818 (not an error: somebody wants an end)
+class InterruptedBySignal(BaseException):
     """Somebody wants an end; not an Exception, so that no check takes it for its own failure."""
 
     def __init__(self, number: int) -> None:

@@ -52,7 +52,8 @@ class Check:
     @property
     def sentence(self) -> str:
         """What is wrong with it and what to do next, in one line."""
-        return f"{self.name}: expected {plain(self.expected)}; seen: {plain(self.seen)}. {self.advice}"
+        expected, seen = plain(self.expected), plain(self.seen).rstrip(".")
+        return f"{self.name}: expected {expected}; seen: {seen}. {self.advice}"
 
 
 @dataclass
@@ -170,17 +171,17 @@ class Report:
 
 
 def plain(value: Any) -> str:
-    """A value as people read it: no quotes and braces, and ASCII alone."""
+    """A value as people read it: no quotes and braces, one line, ASCII alone."""
     if isinstance(value, dict):
-        value = " ".join(f"{key}={plain(item)}" for key, item in value.items())
-    elif isinstance(value, (list, tuple)):
-        value = ", ".join(map(plain, value)) or "none"
-    return str(value).encode("ascii", "backslashreplace").decode()
+        return " ".join(f"{key}={plain(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value)) or "none"
+    return str(value).encode("unicode_escape").decode()
 
 
 def shorten(text: str, width: int) -> str:
     """The text in at most `width` columns; what is left out goes from its middle."""
     if len(text) <= width:
         return text
-    head = (width - 3) // 2
-    return f"{text[:head]}...{text[len(text) - (width - 3 - head):]}"
+    tail = (width - 3) // 2
+    return f"{text[: width - 3 - tail]}...{text[-tail:]}"

@@ -126,7 +126,8 @@ def use(root: Path, token: str, report: Report, with_ui: bool) -> None:
             check.seen = stored.info.status
         report.facts |= {"run_id": trained.run_id, "accuracy": trained.accuracy}
 
-        look_at_files(root / trained.experiment_id / trained.run_id, token, trained.accuracy, report)
+        run = root / trained.experiment_id / trained.run_id
+        look_at_files(run, token, trained.accuracy, report)
 
         with report.check(f"runs:/<run_id>/{MODEL}", Kind.MODEL, SAME, again) as check:
             check.seen = training.predicts_the_same(f"runs:/{trained.run_id}/{MODEL}", trained)
@@ -177,11 +178,11 @@ def look_at_files(run: Path, token: str, accuracy: float, report: Report) -> Non
         content = (run / "artifacts" / PICTURE).read_bytes()
         check.seen = "a PNG picture" if content.startswith(PNG) else "no PNG picture"
 
-    with report.check(f"model {MODEL}", Kind.ARTIFACTS, "MLmodel and its model file", again) as check:
+    whole = "MLmodel and its model file"
+    with report.check(f"model {MODEL}", Kind.ARTIFACTS, whole, again) as check:
         names = {path.name for path in filestore.model_folder(run).iterdir()}
         # MLflow 3.17 writes model.skops where others write model.pkl.
-        whole = "MLmodel" in names and names & {"model.pkl", "model.skops"}
-        check.seen = "MLmodel and its model file" if whole else sorted(names)
+        check.seen = whole if names & {"model.pkl", "model.skops"} else sorted(names)
 
 
 def register(run_id: str) -> str:

@@ -32,7 +32,7 @@ class UserInterface:
         self.started = time.monotonic()
         # A session of its own makes a process group of it and of its workers.
         self.process = subprocess.Popen(
-            ["mlflow", "ui", "--port", str(self.port)],  # noqa: S607 (found as a person finds it)
+            ["mlflow", "ui", "--port", str(self.port)],
             cwd=self.folder,
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -69,7 +69,8 @@ class UserInterface:
                 if self.process.poll() is not None:
                     raise RuntimeError(f"mlflow ui ended: {self.last_words()}") from error
                 if waited > DEADLINE:
-                    raise RuntimeError(f"no answer in {waited:.0f} s: {self.last_words()}") from error
+                    said = self.last_words()
+                    raise RuntimeError(f"no answer in {waited:.0f} s: {said}") from error
                 time.sleep(0.2)
 
     def last_words(self) -> str:
