@@ -1,0 +1,59 @@
+"""Run `mlflow server` without the process that MLflow leaves idle in front of it.
+
+`mlflow server` loads all of MLflow (240 MB resident), computes the web server's command and
+environment, starts it as a child and then only waits. Here MLflow computes the same, and this
+process then *becomes* the web server. What is replaced is the one function through which every
+MLflow from 2.22 to 3.17 starts its child; all else, and every decision, stays MLflow's own.
+
+Arguments are those of `mlflow server`; settings come from its environment variables, and one
+of our own: MLFLOW_LISTEN_SOCKET, the path of a Unix socket to listen on instead of TCP.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import mlflow.server
+from mlflow.cli import cli
+
+# Seconds that requests under way may still take when the service is told to stop.
+GRACE = 5
+
+
+def adapted(command: list[str], socket: str) -> list[str]:
+    """Return the web server's command with a bounded stop, and the socket (or '') it listens on.
+
+    MLflow 3 runs uvicorn, MLflow 2 gunicorn; the application is the last argument of both.
+    """
+    *options, application = command
+    if "gunicorn" in options:
+        options += ["--graceful-timeout", str(GRACE)]
+        if socket:
+            options[options.index("-b") + 1] = f"unix:{socket}"
+    else:
+        options += ["--timeout-graceful-shutdown", str(GRACE)]
+        if socket:
+            options += ["--uds", socket]
+    return [*options, application]
+
+
+def main() -> None:
+    """Hand over to MLflow's own command line."""
+    start_child = mlflow.server._exec_cmd
+    # With job execution the waiting process is of use: it owns the job runner.
+    keep_parent = os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true") != "false"
+
+    def start(command: list[str], *, extra_env: dict[str, str], **options: Any) -> Any:
+        command = adapted(command, os.environ.get("MLFLOW_LISTEN_SOCKET", ""))
+        if keep_parent:
+            return start_child(command, extra_env=extra_env, **options)
+        os.execve(command[0], command, {**os.environ, **extra_env})
+
+    mlflow.server._exec_cmd = start
+    cli(["server", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()
