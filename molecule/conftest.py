@@ -31,6 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.module.testinfra_hosts = hosts
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
     """Let pytest-xdist (--dist loadgroup) work on several hosts at once, on each in order."""
     for item in items:
@@ -39,7 +40,7 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(f"{scenario(item.path)}-{name}"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def variables(host: Any, request: pytest.FixtureRequest) -> dict[str, str]:
     """The host's connection variables, and its name, from the lab's inventory."""
     inventory = ROOT / ".lab" / scenario(request.path) / "hosts.yml"
@@ -49,16 +50,20 @@ def variables(host: Any, request: pytest.FixtureRequest) -> dict[str, str]:
     return {**found, "name": name, "inventory": str(inventory)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ssh(variables: dict[str, str]) -> Callable[..., str]:
     """Run a shell script on the host as a person would, and return what it prints."""
 
     def run(script: str, user: str = "ada", shell: str = "sh") -> str:
         options = [*variables["ansible_ssh_common_args"].split(), "-F", "none", "-l", user]
         options += ["-i", variables["ansible_ssh_private_key_file"], variables["ansible_host"]]
-        command = ["ssh", *options, shell] if shell != "tcsh" else ["ssh", *options, "tcsh -f"]
         done = subprocess.run(
-            command, input=script, capture_output=True, text=True, timeout=300, check=False
+            ["ssh", *options, shell],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         if done.returncode:
             pytest.fail(f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -67,7 +72,7 @@ def ssh(variables: dict[str, str]) -> Callable[..., str]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def playbook(variables: dict[str, str]) -> Callable[..., list[str]]:
     """The command that runs a shipped playbook on this host alone, with the shipped variables."""
 
@@ -84,7 +89,7 @@ def playbook(variables: dict[str, str]) -> Callable[..., list[str]]:
     return command
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def play(playbook: Callable[..., list[str]]) -> Callable[..., str]:
     """Run a shipped playbook on this host, see it succeed, and return its output."""
 

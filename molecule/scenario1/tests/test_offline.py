@@ -26,7 +26,9 @@ def test_a_wheelhouse_is_enough(inventory: str) -> None:
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
     ping = ["ansible", *host, "-m", "ansible.builtin.command", "-a"]
     # It is an island: not even a name resolves.
-    index = subprocess.run([*ping, "getent hosts example.org"], cwd=ROOT, env=environment, check=False)
+    index = subprocess.run(
+        [*ping, "getent hosts example.org"], cwd=ROOT, env=environment, check=False
+    )
     assert index.returncode != 0
     done = subprocess.run(
         ["ansible-playbook", "playbooks/scenario1.yml", "--limit", "island",
