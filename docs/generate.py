@@ -70,7 +70,7 @@ def documents() -> dict[Path, str]:
     """
     result = {}
     everything = [
-        "# Variables\n\nEvery variable of every role, from the roles' argument specs by `make docs`."
+        "# Variables\n\nEvery variable of every role. `make docs` writes this from the specs."
     ]
     for role in sorted(path.parent.parent for path in ROOT.glob("roles/*/meta/argument_specs.yml")):
         readme = role / "README.md"

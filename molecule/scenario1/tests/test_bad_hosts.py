@@ -22,7 +22,7 @@ def refuse(ssh: Run, playbook: Callable[..., list[str]]) -> Iterator[Callable[..
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == 2, done.stdout + done.stderr
-        # Folded text breaks lines where it likes. A rescued failure is told before the error itself.
+        # Folded text breaks lines where it likes. The last error is the one for people.
         return " ".join(done.stdout.rpartition("fatal:")[2].split())
 
     yield run

@@ -16,18 +16,18 @@ root, name = Path(sys.argv[1]), sys.argv[2]
 environment = root / name
 
 
-def project(distribution):
+def project(distribution: str) -> str:
     """Return a distribution's normalised project name: `Flask_WTF-1.3.0.dist-info` is flask-wtf."""
     return re.sub(r"[-_.]+", "-", distribution.split("-")[0]).lower()
 
 
-def first_damage(installed):
+def first_damage(names: list) -> str:
     """Return the first thing that was installed and is not as it was, or ''.
 
     A package that someone added or replaced by pip is no damage: its own record is compared.
     """
     infos = list(environment.glob("lib/python*/site-packages/*.dist-info"))
-    missing = set(installed) - {project(info.name) for info in infos}
+    missing = set(names) - {project(info.name) for info in infos}
     if missing:
         return "package " + min(missing)
     for info in infos:
@@ -45,7 +45,7 @@ while not nearest.exists():
     nearest = nearest.parent
 
 try:
-    import ensurepip  # noqa: F401  Debian ships it apart, in python3-venv
+    import ensurepip  # Debian ships it apart, in python3-venv
 except ImportError:
     ensurepip = None
 
@@ -53,7 +53,7 @@ except ImportError:
 manifest = environment / ".complete"
 installed = manifest.read_text().split() if manifest.is_file() else []
 try:
-    damage = first_damage(project(line.split("==")[0].replace("-", "_")) for line in installed)
+    damage = first_damage([project(line.split("==")[0].replace("-", "_")) for line in installed])
 except OSError as error:
     damage = str(error.filename)
 
