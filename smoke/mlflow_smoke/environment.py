@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 # Says which Python a shell has after `source activate`, and every variable that it exports.
@@ -48,11 +46,3 @@ def activate(project: Path) -> Path:
 def interpreter() -> Path:
     """The environment that runs this program, symlinks resolved."""
     return Path(sys.prefix).resolve()
-
-
-def quieten() -> None:
-    """Keeps the chatter of libraries out of the report; to be called before MLflow is imported."""
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")

@@ -59,16 +59,28 @@ def latest(text: str) -> str:
 
 
 def model_folder(run: Path) -> Path:
-    """Where a run's model is stored.
+    """Where a run's model is stored, in a file store as among a server's artifacts.
 
     Raises:
         FileNotFoundError: when there is none.
     """
-    own = [run / "artifacts" / MODEL, *(model / "artifacts" for model in logged_models(run))]
-    for folder in own:
-        if (folder / "MLmodel").is_file():
+    for folder in (run / "artifacts" / MODEL, *run.parent.glob("models/*/artifacts")):
+        path = folder / "MLmodel"
+        if path.is_file() and yaml.safe_load(path.read_text()).get("run_id") == run.name:
             return folder
-    raise FileNotFoundError(f"no MLmodel file for run {run.name} under {run.parent}")
+    raise FileNotFoundError(f"no MLmodel of run {run.name} under {run.parent}")
+
+
+def model_file(folder: Path) -> Path:
+    """The file that holds the model itself: `model.pkl`, in later MLflow 3 `model.skops`.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    for name in ("model.pkl", "model.skops"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"no model file in {folder}")
 
 
 def logged_models(run: Path) -> list[Path]:

@@ -92,7 +92,6 @@ def use(root: Path, token: str, report: Report, with_ui: bool) -> None:
     """
     again = f"Set the project up anew, and see what {root.parent / 'activate'} exports."
     there = root.exists()
-    environment.quieten()
 
     with report.check("import mlflow", Kind.ENVIRONMENT, "done", again) as check:
         import mlflow
@@ -180,9 +179,8 @@ def look_at_files(run: Path, token: str, accuracy: float, report: Report) -> Non
 
     whole = "MLmodel and its model file"
     with report.check(f"model {MODEL}", Kind.ARTIFACTS, whole, again) as check:
-        names = {path.name for path in filestore.model_folder(run).iterdir()}
-        # MLflow 3.17 writes model.skops where others write model.pkl.
-        check.seen = whole if names & {"model.pkl", "model.skops"} else sorted(names)
+        filestore.model_file(filestore.model_folder(run))
+        check.seen = whole
 
 
 def register(run_id: str) -> str:

@@ -1,5 +1,6 @@
 """File stores made by hand, as MLflow 2.x and 3.x leave them."""
 
+import os
 from pathlib import Path
 
 from mlflow_smoke.names import METRIC, PARAMS, PICTURE, PNG, TAG
@@ -31,12 +32,12 @@ def make_run(experiment: Path, run_id: str, token: str, major: int) -> Path:
     for name, value in PARAMS.items():
         write(run / "params" / name, str(value))
     write(run / "tags" / TAG, token)
-    write(run / "artifacts" / PICTURE, PNG + b"...")
+    write(run / "artifacts" / PICTURE, PNG + os.urandom(200))
     if major == 2:
         model = run / "artifacts" / "models"
     else:
         model = experiment / "models" / f"m-{run_id}" / "artifacts"
         write(model.parent / "meta.yaml", f"name: models\nsource_run_id: {run_id}\n")
     write(model / "MLmodel", f"run_id: {run_id}\n")
-    write(model / "model.pkl", b"...")
+    write(model / "model.pkl", os.urandom(200))
     return run

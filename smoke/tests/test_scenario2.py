@@ -1,0 +1,141 @@
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow_smoke import database
+from mlflow_smoke.names import EXPERIMENT, PICTURE, REGISTERED_MODEL
+from mlflow_smoke.report import CheckFailedError, Kind, Report
+from mlflow_smoke.scenario2 import look_at_files, look_at_rows
+
+# The columns that the smoke reads, as in MLflow 2.22 and 3.17.
+SCHEMA = """
+CREATE TABLE experiments (experiment_id INTEGER, name TEXT, lifecycle_stage TEXT);
+CREATE TABLE runs (
+    run_uuid TEXT, name TEXT, experiment_id INTEGER, status TEXT, lifecycle_stage TEXT);
+CREATE TABLE params (run_uuid TEXT, key TEXT, value TEXT);
+CREATE TABLE metrics (run_uuid TEXT, key TEXT, value REAL);
+CREATE TABLE registered_models (name TEXT);
+CREATE TABLE model_versions (name TEXT, version INTEGER, current_stage TEXT);
+INSERT INTO experiments VALUES (0, 'Default', 'active'), (8, 'my-experiment-1', 'active'),
+    (9, 'old', 'deleted');
+INSERT INTO runs VALUES ('cafe', 'a-name', 8, 'FINISHED', 'active'),
+    ('dead', 'another', 8, 'FINISHED', 'deleted');
+INSERT INTO params VALUES ('cafe', 'C', '0.1'), ('cafe', 'random_state', '42'), ('dead', 'C', '1');
+INSERT INTO metrics VALUES ('cafe', 'accuracy', 0.96);
+INSERT INTO registered_models VALUES ('iris-classifier');
+INSERT INTO model_versions VALUES ('iris-classifier', 1, 'None'),
+    ('iris-classifier', 2, 'Deleted_Internal');
+"""
+
+
+def execute(file: Path, script: str) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(script)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A server's database with one run and one version."""
+    file = tmp_path / "ml flow?.db"  # a name that an SQLite URI must escape
+    execute(file, SCHEMA)
+    return file
+
+
+@pytest.fixture
+def report() -> Report:
+    return Report("scenario2", "http://localhost:5000")
+
+
+def served(run: Path) -> Path:
+    """The same run as a server keeps its artifacts: without the file store's metadata."""
+    for path in [*run.parent.rglob("*")]:
+        if path.is_file() and "artifacts" not in path.parts[len(run.parent.parts) :]:
+            path.unlink()
+    for name in ("metrics", "params", "tags"):
+        (run / name).rmdir()
+    return run
+
+
+def test_state_leaves_out_what_is_deleted(file: Path) -> None:
+    assert database.state(file) == {
+        "experiment Default",
+        f"experiment {EXPERIMENT}",
+        "run cafe",
+        f"model {REGISTERED_MODEL}",
+        f"version {REGISTERED_MODEL} 1",
+    }
+
+
+def test_deleted_versions_count(file: Path) -> None:
+    assert database.highest_version(file, REGISTERED_MODEL) == 2
+    assert database.highest_version(file, "unknown") == 0
+
+
+def test_database_is_only_read(file: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        database.query(file, "DELETE FROM runs")
+    with pytest.raises(sqlite3.OperationalError):
+        database.query(file.with_name("nowhere.db"), "SELECT 1")
+    assert not file.with_name("nowhere.db").exists()
+
+
+def test_content_is_found_in_database_and_log(file: Path) -> None:
+    content = os.urandom(2000)
+    assert not database.holds(file, content)
+    log = file.with_name(f"{file.name}-wal")
+    log.write_bytes(b"..." + content)
+    assert database.holds(file, content)
+    log.unlink()
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE models AS SELECT ? AS content", (content,))
+    assert database.holds(file, content)
+
+
+def test_rows_as_mlflow_leaves_them(file: Path, report: Report) -> None:
+    look_at_rows(file, "8", "cafe", 0.96, report)
+    assert len(report.checks) == 3 and not report.failures
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE runs SET status = 'RUNNING'",
+        "DELETE FROM runs",
+        "UPDATE params SET value = '0.2' WHERE key = 'C'",
+        "UPDATE metrics SET value = 0.5",
+        "DROP TABLE metrics",
+    ],
+)
+def test_broken_rows_are_seen(file: Path, report: Report, change: str) -> None:
+    execute(file, change)
+    with pytest.raises(CheckFailedError, match="row"):
+        look_at_rows(file, "8", "cafe", 0.96, report)
+    assert report.exit_code == Kind.TRACKING.exit_code
+
+
+def test_files_as_mlflow_leaves_them(run: Path, file: Path, report: Report) -> None:
+    look_at_files(served(run), file, report)
+    assert len(report.checks) == 4 and not report.failures
+
+
+def test_metadata_among_artifacts_is_seen(run: Path, file: Path, report: Report) -> None:
+    with pytest.raises(CheckFailedError, match="metadata"):
+        look_at_files(run, file, report)
+    assert "params" in report.failure
+
+
+def test_artifact_in_the_database_is_seen(run: Path, file: Path, report: Report) -> None:
+    content = (served(run) / "artifacts" / PICTURE).read_bytes()
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE blobs AS SELECT ? AS content", (content,))
+    with pytest.raises(CheckFailedError, match="in the database"):
+        look_at_files(run, file, report)
+    assert PICTURE in report.failure
+
+
+def test_artifacts_elsewhere_are_missed(tmp_path: Path, file: Path, report: Report) -> None:
+    with pytest.raises(CheckFailedError, match=PICTURE):
+        look_at_files(tmp_path / "8" / "cafe", file, report)
+    assert report.exit_code == Kind.ARTIFACTS.exit_code
