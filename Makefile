@@ -28,7 +28,11 @@ scenario3: ## Not here yet
 scenario2 scenario3:
 	@echo "playbooks/$@.yml does not exist yet; playbooks/scenario1.yml does." >&2; exit 1
 
-test: lint unit molecule ## Run all tests, on containers that they make themselves
+test: lint ## Run all tests, on containers that they make themselves
+	molecule/run.py --unit
+
+molecule: $(TOOLS) ## Run the tests of all scenarios, or of one (SCENARIO=scenario1)
+	molecule/run.py $(filter-out all,$(SCENARIO))
 
 lint: $(TOOLS) ## Check the style of everything
 	yamllint --strict .
@@ -58,6 +62,7 @@ docs: $(TOOLS) ## Write the variable tables anew from the roles' specs
 	python docs/generate.py
 
 clean: ## Remove what make and the tests have made here
+	if [ -d .lab ]; then molecule/lab/lab.py down --all; fi
 	rm -rf .venv .lab .cache .mypy_cache .pytest_cache .ruff_cache .ansible wheelhouse
 
 # The tools, again when their lock has changed. uv comes first, by the very lock that hosts use.
@@ -72,4 +77,4 @@ $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt
 	touch $@
 
-.PHONY: help scenario1 scenario2 scenario3 test lint unit wheelhouse lock docs clean
+.PHONY: help scenario1 scenario2 scenario3 test molecule lint unit wheelhouse lock docs clean
