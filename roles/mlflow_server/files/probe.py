@@ -1,10 +1,14 @@
 """Tell what the role `mlflow_server` must know of a host before it changes anything, as JSON.
 
-Arguments: the unit, the TCP port (0: none), the service's user, the state directory, the path of
-the SQLite file ('': none), the administrator's password file. Run by the host's own Python, as root: nothing newer than Python 3.6.
+Argument: a JSON object with unit, port (0: none), user, state_dir, database (path of the SQLite
+file, '' for none), and files: how directories and fixed files should be, each with path, owner,
+group, mode and, where the content is fixed, sha256. One look here saves a round trip for each.
+
+Run by the host's own Python, as root: nothing newer than Python 3.6.
 """
 
-import glob
+import grp
+import hashlib
 import json
 import os
 import pwd
@@ -13,13 +17,13 @@ import socket
 import sys
 from pathlib import Path
 
-unit, port, user, state_dir, database, admin = sys.argv[1:7]
+asked = json.loads(sys.argv[1])
 
 
-def owner(path):
+def owner(path: Path) -> str:
     """Return the name of a path's owner, or '' where there is no such path."""
     try:
-        uid = os.stat(path).st_uid
+        uid = path.stat().st_uid
     except OSError:
         return ""
     try:
@@ -28,85 +32,102 @@ def owner(path):
         return str(uid)
 
 
-def listener(port):
-    """Return who listens on a TCP port as "pid (name)", or '' for nobody, or for our own unit."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if os.path.exists(table):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
-                    inodes.add("socket:[%s]" % fields[9])
-    if not inodes:
+def as_wanted(file: dict) -> bool:
+    """Return whether a file or directory has the owner, group, mode and content it should."""
+    path = Path(file["path"])
+    try:
+        status = path.stat()
+        return (
+            owner(path) == file["owner"]
+            and grp.getgrgid(status.st_gid).gr_name == file["group"]
+            and status.st_mode & 0o7777 == int(file["mode"], 8)
+            and file.get("sha256", "")
+            in ("", path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest())
+        )
+    except (OSError, KeyError):
+        return False
+
+
+def listener(port: int) -> str:
+    """Return who listens on a TCP port: '' for nobody, or for our own unit."""
+    sockets = set()
+    for table in Path("/proc/net/tcp"), Path("/proc/net/tcp6"):
+        for line in table.read_text().splitlines()[1:] if table.exists() else []:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                sockets.add(f"socket:[{fields[9]}]")
+    if not sockets:
         return ""
-    for link in glob.glob("/proc/[0-9]*/fd/*"):
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
-            if os.readlink(link) in inodes:
-                process = Path(link).parent.parent
-                ours = any(
-                    line.endswith("/" + unit)
-                    for line in (process / "cgroup").read_text().splitlines()
-                )
-                name = (process / "comm").read_text().strip()
-                return "" if ours else "process %s (%s)" % (process.name, name)
+            if os.readlink(str(link)) not in sockets:  # noqa: PTH115 Python 3.6
+                continue
+            process = link.parent.parent
+            groups = (process / "cgroup").read_text().splitlines()
+            if any(group.endswith("/" + asked["unit"]) for group in groups):
+                return ""
+            return f"process {process.name} ({(process / 'comm').read_text().strip()})"
         except OSError:  # it ended meanwhile
             continue
     return "a process that this host does not show"
 
 
-def file_kind(path):
+def file_kind(path: Path) -> str:
     """Return what a database file is: absent, empty, sqlite or other."""
-    if not os.path.exists(path):
+    if not path.exists():
         return "absent"
-    if not os.path.isfile(path):
+    if not path.is_file():
         return "other"
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         start = file.read(16)
     return "empty" if not start else "sqlite" if start == b"SQLite format 3\0" else "other"
 
 
-def addresses():
-    """Return this host's addresses as other hosts of its network may use them."""
+def addresses() -> list:
+    """Return this host's IPv4 addresses that its name and its default route have."""
     try:
-        found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+        found = {
+            entry[4][0] for entry in socket.getaddrinfo(socket.gethostname(), 0, socket.AF_INET)
+        }
     except OSError:
-        found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        found = set()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
         try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing; asks which address would be used
-            found.append((0, 0, 0, "", probe.getsockname()))
+            route.connect(("192.0.2.1", 9))  # sends nothing: it asks which address would be used
+            found.add(route.getsockname()[0])
         except OSError:
             pass
-    return sorted({entry[4][0] for entry in found})
+    return sorted(found)
 
 
+state_dir, database = Path(asked["state_dir"]), Path(asked["database"])
 nearest = state_dir
-while not os.path.exists(nearest):
-    nearest = os.path.dirname(nearest)
+while not nearest.exists():
+    nearest = nearest.parent
 
 try:
-    account = pwd.getpwnam(user).pw_uid
+    uid = pwd.getpwnam(asked["user"]).pw_uid
 except KeyError:
-    account = None
+    uid = -1
 
 print(
     json.dumps(
         {
             "root": os.geteuid() == 0,
-            "systemd": os.path.isdir("/run/systemd/system"),
+            "systemd": Path("/run/systemd/system").is_dir(),
             "pid1": Path("/proc/1/comm").read_text().strip(),
             "cores": len(os.sched_getaffinity(0)),
             "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1000000,
             "names": sorted({socket.gethostname(), socket.getfqdn()} - {"localhost"}),
             "addresses": addresses(),
-            "listener": listener(int(port)) if int(port) else "",
-            "free_mb": shutil.disk_usage(nearest).free // 1000000,
-            "installed": account is not None and os.path.exists("/usr/local/sbin/mlflow-schema"),
-            "auth_installed": os.path.exists(admin),
-            "login_account": account is not None and account >= 1000,
+            "listener": listener(asked["port"]) if asked["port"] else "",
+            "free_mb": shutil.disk_usage(str(nearest)).free // 1000000,
+            "account": uid != -1,
+            "person": uid == 0 or uid >= 1000,
             "state_owner": owner(state_dir),
-            "database": file_kind(database) if database else "none",
-            "database_owner": owner(database) if database else "",
+            "database": file_kind(database) if asked["database"] else "none",
+            "database_owner": owner(database) if asked["database"] else "",
+            "amiss": [file["path"] for file in asked["files"] if not as_wanted(file)],
         }
     )
 )

@@ -41,6 +41,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
+        """Connect to the socket instead of a TCP port."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(TIMEOUT)
         self.sock.connect(self.path)
@@ -53,7 +54,7 @@ class Server:
         self.unix = settings.get("MLFLOW_LISTEN_SOCKET", "")
         self.port = int(settings.get("MLFLOW_PORT", "5000"))
         host = settings.get("MLFLOW_HOST", "127.0.0.1")
-        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 asked, not bound
         self.database = settings.get("MLFLOW_BACKEND_STORE_URI", "")
         self.headers = {"Host": f"localhost:{self.port}"}
         if auth := settings.get("MLFLOW_AUTH_CONFIG_PATH"):
@@ -146,7 +147,9 @@ def server_ended() -> bool:
 def main() -> int:
     """Check until ready or the time is over; return the exit code."""
     parser = argparse.ArgumentParser(description="Tell whether the MLflow server really works.")
-    parser.add_argument("--env-file", type=Path, default=Path(ENV_FILE), help="default: %(default)s")
+    parser.add_argument(
+        "--env-file", type=Path, default=Path(ENV_FILE), help="default: %(default)s"
+    )
     parser.add_argument(
         "--wait", type=float, default=0, metavar="SECONDS", help="go on trying that long"
     )

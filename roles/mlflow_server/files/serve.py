@@ -49,7 +49,7 @@ def main() -> None:
         command = adapted(command, os.environ.get("MLFLOW_LISTEN_SOCKET", ""))
         if keep_parent:
             return start_child(command, extra_env=extra_env, **options)
-        os.execve(command[0], command, {**os.environ, **extra_env})
+        os.execve(command[0], command, {**os.environ, **extra_env})  # noqa: S606 no shell is wanted
 
     mlflow.server._exec_cmd = start
     cli(["server", *sys.argv[1:]])
