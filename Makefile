@@ -44,6 +44,9 @@ lint: $(TOOLS) ## Check the style of everything
 unit: $(TOOLS) ## Run the tests that need no container
 	pytest $(ARGS) tests smoke/tests
 
+molecule: $(TOOLS) ## Run Molecule's scenarios, or SCENARIO=scenario1 alone
+	python molecule/run.py $(SCENARIO)
+
 wheelhouse: $(TOOLS) ## Fill wheelhouse/ for hosts without a network (MLFLOW=3.17.2 HOST_PYTHON=3.11 HOST_ARCH=x86_64)
 	mkdir -p wheelhouse
 	# uv decides what the lock means for that Python and platform, pip downloads it.

@@ -74,7 +74,8 @@ def documents() -> dict[Path, str]:
     ]
     for role in sorted(path.parent.parent for path in ROOT.glob("roles/*/meta/argument_specs.yml")):
         readme = role / "README.md"
-        head, start, rest = readme.read_text().partition(START)
+        text = readme.read_text() if readme.is_file() else ""
+        head, start, rest = text.partition(START)
         _, end, tail = rest.partition(END)
         if not (start and end):
             raise ValueError(f"{readme.relative_to(ROOT)} lacks the lines {START} and {END}.")
