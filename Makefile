@@ -44,9 +44,6 @@ lint: $(TOOLS) ## Check the style of everything
 unit: $(TOOLS) ## Run the tests that need no container
 	pytest $(ARGS) tests smoke/tests
 
-molecule: $(TOOLS) ## Run Molecule's scenarios, or SCENARIO=scenario1 alone
-	python molecule/run.py $(SCENARIO)
-
 wheelhouse: $(TOOLS) ## Fill wheelhouse/ for hosts without a network (MLFLOW=3.17.2 HOST_PYTHON=3.11 HOST_ARCH=x86_64)
 	mkdir -p wheelhouse
 	# uv decides what the lock means for that Python and platform, pip downloads it.
@@ -64,7 +61,8 @@ lock: $(TOOLS) ## Resolve every lock anew
 docs: $(TOOLS) ## Write the variable tables anew from the roles' specs
 	python docs/generate.py
 
-clean: ## Remove what make and the tests have made here
+clean: ## Remove what make and the tests have made here, hosts included
+	-test ! -d .lab || $(PYTHON) molecule/lab/lab.py down --all
 	if [ -d .lab ]; then molecule/lab/lab.py down --all; fi
 	rm -rf .venv .lab .cache .mypy_cache .pytest_cache .ruff_cache .ansible wheelhouse
 
@@ -80,4 +78,4 @@ $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt
 	touch $@
 
-.PHONY: help scenario1 scenario2 scenario3 test molecule lint unit wheelhouse lock docs clean
+.PHONY: help scenario1 scenario2 scenario3 test lint unit molecule wheelhouse lock docs clean
