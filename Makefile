@@ -62,7 +62,6 @@ docs: $(TOOLS) ## Write the variable tables anew from the roles' specs
 	python docs/generate.py
 
 clean: ## Remove what make and the tests have made here, hosts included
-	-test ! -d .lab || $(PYTHON) molecule/lab/lab.py down --all
 	if [ -d .lab ]; then molecule/lab/lab.py down --all; fi
 	rm -rf .venv .lab .cache .mypy_cache .pytest_cache .ruff_cache .ansible wheelhouse
 
