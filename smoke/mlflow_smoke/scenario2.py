@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this scenario needs to know to its command line."""
     parser.add_argument(
         "--tracking-uri",
-        type=lambda text: text.rstrip("/"),
+        type=url,
         required=True,
         metavar="URL",
         help="the server, as its users write it: http://localhost:5000",
@@ -43,6 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="PATH",
             help=text,
         )
+
+
+def url(text: str) -> str:
+    """The address of a server, without a slash at its end.
+
+    Raises:
+        argparse.ArgumentTypeError: when it is none.
+    """
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} does not begin with http:// or https://")
+    return text.rstrip("/")
 
 
 def subject(options: argparse.Namespace) -> str:

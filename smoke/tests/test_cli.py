@@ -44,7 +44,15 @@ def test_help_lists_every_exit_code() -> None:
         assert f"{kind.exit_code:<4} {kind.meaning}" in stdout
 
 
-@pytest.mark.parametrize("arguments", [[], ["scenario1"], ["scenario9"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["scenario1"],
+        ["scenario9"],
+        ["scenario2", "--tracking-uri", "localhost:5000", "--database", "x", "--artifacts", "y"],
+    ],
+)
 def test_wrong_command_line(arguments: list[str]) -> None:
     code, stdout, stderr = call(*arguments)
     assert code == 2 and not stdout and "usage:" in stderr
