@@ -86,6 +86,7 @@ def status(kind: str, uri: str) -> dict[str, str]:
 
 def create(kind: str, uri: str) -> None:
     """Bring MLflow's schema into an empty database; all of it or, with SQLite, nothing."""
+    os.umask(0o077)
     building = uri + ".new" if uri.startswith(SQLITE) else uri
     file = Path(building[len(SQLITE) :]) if uri.startswith(SQLITE) else None
     if file:
