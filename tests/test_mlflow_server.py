@@ -1,0 +1,258 @@
+"""The role mlflow_server: what its templates say, and what it refuses before it asks a host."""
+
+import configparser
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ROLE = ROOT / "roles/mlflow_server"
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+
+# What the probe sees of an ordinary host.
+HOST = {"cores": 4, "memory_mb": 8000, "names": ["team1"], "addresses": ["192.0.2.20"]}
+SCHEMA = {"environment": "/opt/mlflow/3.17.2-0123456789ab", "databases": []}
+
+Render = Callable[..., str]
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Render:
+    """Render one of the role's templates by Ansible, with the role's own variables."""
+
+    def run(template: str, host: dict[str, object] | None = None, **variables: object) -> str:
+        play = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
+            "vars": {
+                "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+                "mlflow_server_environment": "/opt/mlflow/current",
+                "__mlflow_server_probe": {"stdout": json.dumps({**HOST, **(host or {})})},
+                "__mlflow_server_schema": {"stdout": json.dumps(SCHEMA)},
+                "__mlflow_server_admin_password": "100%-sure-of-it",
+            },
+            "tasks": [{
+                "ansible.builtin.template": {
+                    "src": f"{ROLE}/templates/{template}.j2",
+                    "dest": f"{tmp_path}/{template}",
+                    "mode": "0600",
+                }
+            }],
+        }  # fmt: skip
+        playbook = tmp_path / "playbook.yml"
+        playbook.write_text(yaml.safe_dump([play], sort_keys=False))
+        # Extra variables stand above vars_files, as an inventory's do above a role's defaults.
+        done = subprocess.run(
+            [ANSIBLE, "-i", "localhost,", playbook, "-e", json.dumps(variables)],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return (tmp_path / template).read_text()
+
+    return run
+
+
+def settings(text: str) -> dict[str, str]:
+    """Return what an environment file says; its quoting is that of a shell, without expansion."""
+    return dict(line.split("=", 1) for line in shlex.split(text, comments=True))
+
+
+def test_sqlite_is_the_default(render: Render) -> None:
+    """The service's environment, without anything that was not asked for."""
+    found = settings(render("server.env"))
+    assert found["MLFLOW_BACKEND_STORE_URI"] == "sqlite:////var/lib/mlflow/mlflow.db"
+    assert found["MLFLOW_ARTIFACTS_DESTINATION"] == "/var/lib/mlflow/artifacts_local"
+    assert found["MLFLOW_HOST"] == "127.0.0.1"
+    assert found["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert found["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert not [name for name in found if name.startswith(("AWS_", "MLFLOW_S3", "MLFLOW_AUTH"))]
+
+
+@pytest.mark.parametrize("password", ["p/ss:w@rd", "100%", 'a"b\\c$d e#f', "ünïcode?&="])
+def test_any_password_reaches_postgresql(render: Render, password: str) -> None:
+    """A password of any characters survives the address and the environment file."""
+    text = render(
+        "server.env",
+        mlflow_server_database_kind="postgresql",
+        mlflow_server_database_host="db.example.com",
+        mlflow_server_database_password=password,
+        mlflow_server_database_ca="/etc/ssl/db.pem",
+    )
+    uri = urlsplit(settings(text)["MLFLOW_BACKEND_STORE_URI"])
+    assert uri.scheme == "postgresql+psycopg"
+    assert unquote(uri.password or "") == password
+    assert (uri.username, uri.hostname, uri.port, uri.path) == (
+        "mlflow", "db.example.com", 5432, "/mlflow",
+    )  # fmt: skip
+    assert parse_qs(uri.query) == {"sslmode": ["verify-full"], "sslrootcert": ["/etc/ssl/db.pem"]}
+
+
+def test_peer_authentication_has_no_password(render: Render) -> None:
+    """On a Unix socket the operating system vouches for the user."""
+    text = render("server.env", mlflow_server_database_kind="postgresql")
+    uri = urlsplit(settings(text)["MLFLOW_BACKEND_STORE_URI"])
+    assert (uri.username, uri.password, uri.hostname) == ("mlflow", None, None)
+    assert parse_qs(uri.query)["host"] == ["/var/run/postgresql"]
+
+
+def test_names_with_and_without_port(render: Render) -> None:
+    """MLflow compares the Host header as text; addresses count only beyond loopback."""
+    names = settings(render("server.env", mlflow_server_allowed_hosts=["alias.example"]))
+    hosts = names["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    for name in ("localhost", "127.0.0.1", "team1", "alias.example"):
+        assert {name, f"{name}:5000"} <= {*hosts}
+    assert "192.0.2.20" not in hosts
+    assert "http://team1:5000" in names["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    opened = settings(render("server.env", mlflow_server_host="0.0.0.0"))  # noqa: S104
+    assert "192.0.2.20:5000" in opened["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+
+
+@pytest.mark.parametrize(
+    "host, variables, workers",
+    [
+        ({}, {}, "2"),  # SQLite has one writer
+        ({}, {"mlflow_server_database_kind": "postgresql"}, "4"),
+        ({"cores": 1}, {}, "1"),
+        ({"memory_mb": 1900}, {"mlflow_server_database_kind": "postgresql"}, "1"),
+        ({"memory_mb": 500}, {}, "1"),
+        ({}, {"mlflow_server_workers": "7"}, "7"),
+    ],
+)
+def test_workers(
+    render: Render, host: dict[str, object], variables: dict[str, object], workers: str
+) -> None:
+    """Cores, memory and database decide, unless a number is given."""
+    assert settings(render("server.env", host, **variables))["MLFLOW_WORKERS"] == workers
+
+
+def test_s3(render: Render) -> None:
+    """An endpoint of one's own, with its key and arguments."""
+    found = settings(
+        render(
+            "server.env",
+            mlflow_server_artifacts_destination="s3://models/mlflow",
+            mlflow_server_s3_endpoint_url="https://s3.example.com",
+            mlflow_server_s3_access_key="AKIAEXAMPLE",
+            mlflow_server_s3_secret_key='se"cret/',  # noqa: S106
+            mlflow_server_s3_upload_extra_args={"ServerSideEncryption": "AES256"},
+        )
+    )
+    assert found["MLFLOW_S3_ENDPOINT_URL"] == "https://s3.example.com"
+    assert found["MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE"] == "path"
+    assert found["AWS_SECRET_ACCESS_KEY"] == 'se"cret/'  # noqa: S105
+    assert json.loads(found["MLFLOW_S3_UPLOAD_EXTRA_ARGS"]) == {"ServerSideEncryption": "AES256"}
+
+
+def test_authentication_file(render: Render) -> None:
+    """MLflow reads it with configparser, to which a % is special."""
+    text = render(
+        "basic_auth.ini",
+        mlflow_server_auth=True,
+        mlflow_server_database_kind="postgresql",
+        mlflow_server_database_password="p/%",  # noqa: S106
+    )
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    section = parser["mlflow"]
+    assert section["admin_password"] == "100%-sure-of-it"  # noqa: S105
+    uri = urlsplit(section["database_uri"])
+    assert (unquote(uri.password or ""), uri.path) == ("p/%", "/mlflow_auth")
+    assert section["auth_cache_ttl_seconds"] == "60"
+
+
+def test_unit_names_the_real_environment(render: Render) -> None:
+    """`current` may move without the service following before the role has looked."""
+    unit = render("mlflow.service")
+    assert "ExecStart=/opt/mlflow/3.17.2-0123456789ab/bin/python " in unit
+    assert "/opt/mlflow/current" not in unit
+    assert "basic-auth" not in unit
+    assert "chgrp" not in unit
+
+
+def test_unit_guards_a_socket(render: Render) -> None:
+    """A reverse proxy's group reaches the socket's directory, and nobody else does."""
+    unit = render(
+        "mlflow.service",
+        mlflow_server_socket="/run/mlflow/mlflow.sock",
+        mlflow_server_socket_group="www-data",
+        mlflow_server_auth=True,
+    )
+    assert "ExecStartPre=+chgrp www-data /run/mlflow" in unit
+    assert "RuntimeDirectoryMode=0750" in unit
+    assert "mlflow-serve --app-name basic-auth" in unit
+
+
+# name: (variables, words that the one error must have)
+BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
+    "no workers": ({"mlflow_server_workers": 0}, ["mlflow_server_workers", '"0"', "auto"]),
+    "a name with a space": (
+        {"mlflow_server_allowed_hosts": ["my host"]},
+        ["mlflow_server_allowed_hosts", '"my host"', "mlflow.example.com"],
+    ),
+    "open without users": (
+        {"mlflow_server_host": "0.0.0.0"},  # noqa: S104
+        ["mlflow_server_host", "mlflow_server_auth: true", "mlflow_server_allow_anonymous: true"],
+    ),
+    "no such port": ({"mlflow_server_port": 70000}, ["mlflow_server_port", "70000", "65535"]),
+    "a socket anywhere": (
+        {"mlflow_server_socket": "/srv/s"},
+        ["mlflow_server_socket", "/run/mlflow/"],
+    ),
+    "a relative directory": (
+        {"mlflow_server_state_dir": "data"},
+        ["mlflow_server_state_dir", "absolute"],
+    ),
+    "half a key": (
+        {"mlflow_server_s3_access_key": "AKIA"},
+        ["mlflow_server_s3_access_key", "mlflow_server_s3_secret_key"],
+    ),
+    "a short password": (
+        {"mlflow_server_auth_admin_password": "short"},
+        ["mlflow_server_auth_admin_password", "12"],
+    ),
+    "an origin without a scheme": (
+        {"mlflow_server_cors_origins": ["mlflow.example.com"]},
+        ["mlflow_server_cors_origins", "https://mlflow.example.com"],
+    ),
+}
+
+
+def play(variables: dict[str, object]) -> str:
+    """Run scenario 2 on this machine in check mode, see it refuse, and return what it said."""
+    # Without sudo: what is refused is refused before it would be needed.
+    done = subprocess.run(
+        [ANSIBLE, "playbooks/scenario2.yml", "--check",
+         "-e", json.dumps({"ansible_become": False, **variables})],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    said = " ".join(done.stdout.split())
+    assert said.count("fatal:") == 1
+    assert "changed=0" in said
+    return said
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused(case: str) -> None:
+    """One error names the variable, what is allowed, and the file."""
+    variables, words = BAD_INPUT[case]
+    said = play(variables)
+    for word in [*words, "group_vars", "Nothing was changed"]:
+        assert word in said
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs here")
+def test_a_host_without_systemd_is_refused() -> None:
+    """One line says so, and what to do."""
+    said = play({})
+    for word in ("not run by systemd", "process 1", "inventories/scenario2", "Nothing was changed"):
+        assert word in said
