@@ -142,24 +142,30 @@ def test_ready_leaves_nothing(root: Run) -> None:
     assert "readiness" not in root("ls -A /var/lib/mlflow/artifacts_local")
 
 
+# Reads the revision in the database, or sets it to the argument.
+REVISION = """/opt/mlflow/current/bin/python - %s <<'END_OF_PYTHON'
+import sqlite3, sys
+database = sqlite3.connect("/var/lib/mlflow/mlflow.db")
+if sys.argv[1:]:
+    database.execute("UPDATE alembic_version SET version_num = ?", sys.argv[1:])
+    database.commit()
+print(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+END_OF_PYTHON
+"""
+
+
 def test_another_schema_is_never_migrated(root: Run, restored: None) -> None:
     """A database of another MLflow: no start, no migration, and a sentence that says so."""
-    sqlite = '/opt/mlflow/current/bin/python -c \'import sqlite3, sys; c = sqlite3.connect("/var/lib/mlflow/mlflow.db"); '
-    known = root(
-        sqlite + 'print(c.execute("SELECT version_num FROM alembic_version").fetchone()[0])\''
-    ).strip()
-    change = (
-        sqlite
-        + 'c.execute("UPDATE alembic_version SET version_num = ?", [sys.argv[1]]); c.commit()\' '
-    )
-    root("systemctl stop mlflow; " + change + "cafe00000000")
+    known = root(REVISION % "").strip()
+    root("systemctl stop mlflow\n" + REVISION % "cafe00000000")
     try:
         said = root(
-            "systemctl start mlflow 2>&1 && echo STARTED; journalctl -u mlflow -n 20 --no-pager -o cat"
+            "systemctl start mlflow 2>&1 && echo STARTED; systemctl stop mlflow; "
+            "journalctl -u mlflow -n 20 --no-pager -o cat"
         )
-        root("systemctl stop mlflow")
+        assert root(REVISION % "").strip() == "cafe00000000"
     finally:
-        root(change + known)
+        root(REVISION % known)
     assert "STARTED" not in said
     assert "has schema cafe00000000" in said
     assert "Nothing was migrated" in said

@@ -93,9 +93,10 @@ def create(kind: str, uri: str) -> None:
         file.unlink(missing_ok=True)
     try:
         if kind == "tracking":
-            from mlflow.db import upgrade
+            # What `mlflow db upgrade` does with an empty database in MLflow 3; in 2 it cannot.
+            from mlflow.store.db import utils
 
-            upgrade.callback(building)
+            utils._initialize_tables(utils.create_sqlalchemy_engine_with_retry(building))
         else:
             from mlflow.server.auth.db.cli import upgrade
 
