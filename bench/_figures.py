@@ -72,27 +72,19 @@ def in_turn(rounds: int, ways: Mapping[str, Callable[[], float]]) -> Samples:
 
 
 def ratio(
-    figure: str,
-    samples: Samples,
-    ways: tuple[str, str],
-    limit: float,
-    *,
-    of: Callable[[list[float]], float] = min,
-    sample_unit: str = "s",
+    figure: str, samples: Samples, ways: tuple[str, str], limit: float, sample_unit: str = "s"
 ) -> Figure:
-    """Compare two ways of the same samples; lower is better.
+    """Compare the medians of two ways that were measured in turn; lower is better.
+
+    The median, since on a busy machine the best of few is one way's luck.
 
     Args:
         figure: what it is.
         samples: of `in_turn`.
         ways: names of ours and of theirs.
         limit: the largest ratio that is good enough.
-        of: what stands for a way's samples: the best of them, or `statistics.median`.
         sample_unit: the unit of the samples.
     """
-    ours, theirs = (of(samples[way]) for way in ways)
+    ours, theirs = (statistics.median(samples[way]) for way in ways)
     pair = {way: samples[way] for way in ways}
     return Figure(figure, round(ours / theirs, 3), "ratio", limit, "lower", pair, sample_unit)
-
-
-median = statistics.median

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from statistics import median
 from xml.sax.saxutils import escape
 
 from bench._figures import Figure
@@ -46,7 +47,7 @@ def write(folder: Path, figures: Sequence[Figure]) -> None:
 
 def table(figures: Sequence[Figure]) -> str:
     """The figures as a Markdown table, each with the samples that it was computed from."""
-    rows = [("figure", "value", "limit", "", "best and worst measured")]
+    rows = [("figure", "value", "limit", "", "measured: median (best to worst)")]
     for figure in figures:
         unit = "" if figure.unit == "ratio" else f" {figure.unit}"
         rows.append(
@@ -56,9 +57,10 @@ def table(figures: Sequence[Figure]) -> str:
                 f"{'at most' if figure.better == 'lower' else 'at least'} {figure.limit:g}{unit}",
                 "kept" if figure.used <= 1 else "**missed**",
                 "; ".join(
-                    f"{way} {min(values):.3g} to {max(values):.3g} {figure.sample_unit}"
+                    f"{way} {median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
                     for way, values in figure.samples.items()
-                ),
+                )
+                + f" {figure.sample_unit}",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

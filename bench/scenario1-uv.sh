@@ -2,7 +2,7 @@
 # What a person writes who knows uv: MLflow in a virtual environment, by hash, byte-compiled.
 # lock.txt and uv.txt, the role's own locks, lie beside it.
 set -eu
-root=$HOME/.local/share/mlflow
+root=${1:-$HOME/.local/share/mlflow}
 mkdir -p "$root"
 python3 -m venv "$root/by-hand"
 "$root/by-hand/bin/pip" install --quiet --require-hashes --requirement uv.txt

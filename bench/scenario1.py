@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import yaml
 
 from bench._figures import Figure, in_turn, ratio, timed
-from bench._hosts import ROOT, BenchError, Host, fresh_host
+from bench._hosts import BenchError, Host, fresh_host
+from bench._playbooks import HERE, WITHOUT_SMOKE, bring_scripts, bring_smoke, second_run
 
-HERE = Path(__file__).parent
-ROLE = ROOT / "roles" / "mlflow"
-PLAYBOOK = "playbooks/scenario1.yml"
-WITHOUT_SMOKE = ("--skip-tags", "smoke")
 MLFLOW = "~/.local/share/mlflow/current"
 # The packages, installers aside, and how many of their modules are compiled.
 STATE = f"""
@@ -28,22 +21,18 @@ def measure() -> Iterator[Figure]:
     """Yield the figures of the installation, of a second run, and of the smoke."""
     yield from installation()
     with fresh_host("scenario1") as host:
-        host.playbook(PLAYBOOK, *WITHOUT_SMOKE)
-        yield second_run(host)
+        host.playbook("playbooks/scenario1.yml", *WITHOUT_SMOKE)
+        yield second_run(host, "scenario1", limit=4)
         yield smoke(host)
 
 
 def installation() -> Iterator[Figure]:
     """The role against scripts by hand: a new host each time, all packages over the network."""
-    version = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())["mlflow_version"]
     states = set()
 
     def on_new_host(install: Callable[[Host], str]) -> float:
         with fresh_host("scenario1") as host:
-            host.copy(HERE / "scenario1-uv.sh")
-            host.copy(HERE / "scenario1-pip.sh")
-            host.copy(ROLE / "files" / "uv.txt")
-            host.copy(ROLE / "files" / "locks" / f"mlflow-{version}.txt", "lock.txt")
+            bring_scripts(host)
             seconds = timed(lambda: install(host))
             states.add(host.ssh(STATE))
         if len(states) > 1:
@@ -64,29 +53,12 @@ def installation() -> Iterator[Figure]:
     yield ratio("scenario1: role install / pip script", samples, ("role", "pip script"), 0.35)
 
 
-def second_run(host: Host) -> Figure:
-    """The playbook with nothing to do against Ansible's own smallest look at a host."""
-
-    def again() -> float:
-        seconds = timed(lambda: said.append(host.playbook(PLAYBOOK, *WITHOUT_SMOKE)))
-        if not re.search(r"changed=0 .*failed=0", said[-1]):
-            raise BenchError(f"The second run changed something:\n{said[-1]}")
-        return seconds
-
-    said: list[str] = []
-    ways = {
-        "second run": again,
-        "setup": lambda: timed(lambda: host.module("ansible.builtin.setup")),
-    }
-    return ratio("scenario1: second run / setup", in_turn(5, ways), ("second run", "setup"), 4)
-
-
 def smoke(host: Host) -> Figure:
     """The smoke, `mlflow ui` left out, against a plain file with the same calls to MLflow."""
-    host.copy(ROOT / "smoke" / "mlflow_smoke")
+    bring_smoke(host)
     host.copy(HERE / "scenario1-bare.py")
     commands = {
-        "smoke": f"{MLFLOW}/bin/python -m mlflow_smoke scenario1 --project ~/mlflow --without-ui",
+        "smoke": f"{MLFLOW}/bin/python smoke.pyz scenario1 --project ~/mlflow --without-ui",
         "bare file": ". ~/mlflow/activate && python scenario1-bare.py",
     }
 
@@ -99,4 +71,4 @@ def smoke(host: Host) -> Figure:
     ways = {
         name: lambda command=command: on_new_store(command) for name, command in commands.items()
     }
-    return ratio("scenario1: smoke / bare file", in_turn(5, ways), ("smoke", "bare file"), 1.3)
+    return ratio("scenario1: smoke / bare file", in_turn(7, ways), ("smoke", "bare file"), 1.3)

@@ -1,0 +1,89 @@
+"""Scenario 2: from a bare host to a proved server, and that server against MLflow's own defaults."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+from bench._figures import Figure, in_turn, ratio, say, timed
+from bench._hosts import BenchError, Host, fresh_host
+from bench._playbooks import HERE, bring_scripts, bring_smoke, second_run
+
+PLAYBOOK = "playbooks/scenario2.yml"
+OURS, STOCK = 5000, 5001
+
+# `mlflow server` with nothing said but its port and no reports to its makers, as a person of her own
+# (ada), so that its processes can be told from the service's.
+START_STOCK = f"""
+sudo systemd-run --quiet --unit=stock --uid=ada --working-directory=/home/ada --setenv=HOME=/home/ada \\
+    --setenv=PATH=/opt/mlflow/current/bin:/usr/bin:/bin --setenv=DO_NOT_TRACK=true \\
+    /opt/mlflow/current/bin/mlflow server --port {STOCK}
+timeout 180 sh -c 'until curl --silent --fail http://localhost:{STOCK}/health; do sleep 0.5; done'
+"""
+
+
+def measure() -> Iterator[Figure]:
+    """Yield the figures of the whole way, of a second run, of memory and of an answer's time."""
+    yield from whole_way()
+    with fresh_host("scenario2", user="ops") as host:
+        host.playbook(PLAYBOOK)
+        yield second_run(host, "scenario2", limit=4)
+        host.ssh(START_STOCK)
+        yield memory(host)
+        yield search(host)
+
+
+def whole_way() -> Iterator[Figure]:
+    """Compare the playbook with scripts by hand, from a bare host to the smoke passed."""
+
+    def on_new_host(install: Callable[[Host], str]) -> float:
+        with fresh_host("scenario2", user="ops") as host:
+            bring_scripts(host)
+            bring_smoke(host)
+            return timed(lambda: install(host))
+
+    def by_hand(script: str) -> Callable[[Host], str]:
+        command = f"sudo sh {script} /opt/mlflow && sudo sh scenario2-service.sh"
+        return lambda host: host.ssh(command)
+
+    samples = in_turn(
+        3,
+        {
+            "playbook": lambda: on_new_host(lambda host: host.playbook(PLAYBOOK)),
+            "uv script": lambda: on_new_host(by_hand("scenario1-uv.sh")),
+            "pip script": lambda: on_new_host(by_hand("scenario1-pip.sh")),
+        },
+    )
+    yield ratio("scenario2: bare to proved / uv script", samples, ("playbook", "uv script"), 1.5)
+    yield ratio("scenario2: bare to proved / pip script", samples, ("playbook", "pip script"), 0.4)
+
+
+def memory(host: Host) -> Figure:
+    """Compare the resident memory of the service, at rest, with that of `mlflow server`."""
+
+    def at_rest(user: str) -> float:
+        """Resident MB of a user's processes, as soon as they have stopped growing."""
+        seen = [0.0]
+        for _ in range(24):
+            pages = host.ssh(f"ps -o rss= -u {user}").split()
+            seen.append(sum(map(int, pages)) / 1000)
+            if seen[-1] and abs(seen[-1] - seen[-2]) < 0.01 * seen[-1]:
+                return seen[-1]
+            time.sleep(5)
+        raise BenchError(f"The processes of {user} do not come to rest: {seen[1:]} MB")
+
+    ways = {"service": lambda: at_rest("mlflow"), "mlflow server": lambda: at_rest("ada")}
+    samples = in_turn(3, ways)
+    name = "scenario2: idle memory / mlflow server"
+    return ratio(name, samples, ("service", "mlflow server"), 0.3, "MB")
+
+
+def search(host: Host) -> Figure:
+    """Compare the times of `experiments/search`, one client, with those of `mlflow server`."""
+    host.copy(HERE / "scenario2-search.py")
+    say("experiments/search on both servers")
+    times = json.loads(host.ssh(f"python3 scenario2-search.py {OURS} {STOCK}"))
+    samples = {"service": times[str(OURS)], "mlflow server": times[str(STOCK)]}
+    name = "scenario2: experiments/search / mlflow server"
+    return ratio(name, samples, ("service", "mlflow server"), 0.1, "ms")
