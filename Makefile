@@ -44,6 +44,9 @@ lint: $(TOOLS) ## Check the style of everything
 unit: $(TOOLS) ## Run the tests that need no container
 	pytest $(ARGS) tests smoke/tests
 
+bench: $(TOOLS) ## Measure speed and size, all or BENCH=scenario1
+	python -m bench $(BENCH)
+
 wheelhouse: $(TOOLS) ## Fill wheelhouse/ for hosts without a network (MLFLOW=3.17.2 HOST_PYTHON=3.11 HOST_ARCH=x86_64)
 	mkdir -p wheelhouse
 	# uv decides what the lock means for that Python and platform, pip downloads it.
@@ -77,4 +80,4 @@ $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt
 	touch $@
 
-.PHONY: help scenario1 scenario2 scenario3 test lint unit molecule wheelhouse lock docs clean
+.PHONY: help scenario1 scenario2 scenario3 test lint unit molecule bench wheelhouse lock docs clean
