@@ -23,10 +23,11 @@ help: ## Print this
 scenario1: $(TOOLS) ## Give this account a local MLflow, and prove it
 	ansible-playbook playbooks/scenario1.yml $(ARGS)
 
-scenario2: ## Not here yet
+scenario2: $(TOOLS) ## Make this Debian host a team's tracking server, and prove it (ARGS=-K asks for sudo's password)
+	ansible-playbook playbooks/scenario2.yml $(ARGS)
+
 scenario3: ## Not here yet
-scenario2 scenario3:
-	@echo "playbooks/$@.yml does not exist yet; playbooks/scenario1.yml does." >&2; exit 1
+	@echo "playbooks/scenario3.yml does not exist yet; scenario1 and scenario2 do." >&2; exit 1
 
 test: lint ## Run all tests, on containers that they make themselves
 	molecule/run.py --unit
