@@ -60,7 +60,7 @@ def listener(port: int) -> str:
         return ""
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
-            if os.readlink(str(link)) not in sockets:  # noqa: PTH115 Python 3.6
+            if os.readlink(str(link)) not in sockets:
                 continue
             process = link.parent.parent
             groups = (process / "cgroup").read_text().splitlines()

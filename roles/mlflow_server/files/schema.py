@@ -96,7 +96,9 @@ def create(kind: str, uri: str) -> None:
             # What `mlflow db upgrade` does with an empty database in MLflow 3; in 2 it cannot.
             from mlflow.store.db import utils
 
-            utils._initialize_tables(utils.create_sqlalchemy_engine_with_retry(building))
+            engine = utils.create_sqlalchemy_engine_with_retry(building)
+            utils._initialize_tables(engine)
+            engine.dispose()
         else:
             from mlflow.server.auth.db.cli import upgrade
 
