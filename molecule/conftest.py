@@ -73,13 +73,15 @@ def ssh(variables: dict[str, str]) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="module")
-def playbook(variables: dict[str, str]) -> Callable[..., list[str]]:
+def playbook(
+    variables: dict[str, str], request: pytest.FixtureRequest
+) -> Callable[..., list[str]]:
     """The command that runs a shipped playbook on this host alone, with the shipped variables."""
 
     def command(name: str, *arguments: str, user: str = "ada", **extra: str) -> list[str]:
         extra["ansible_user"] = user
         # The scenario's own inventory brings its group_vars, the lab's the host.
-        shipped = ROOT / "inventories" / Path(name).stem
+        shipped = ROOT / "inventories" / scenario(request.path)
         return [
             "ansible-playbook", str(ROOT / "playbooks" / name), *arguments,
             "--inventory", str(shipped), "--inventory", variables["inventory"],

@@ -1,0 +1,219 @@
+"""What ada has logged locally comes to the server: all of it, once, and as it was."""
+
+import base64
+import json
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., str]
+PROMOTE = "promote.yml"
+PYTHON = "/opt/mlflow/current/bin/python"
+LOCAL = "MLFLOW_ALLOW_FILE_STORE=true MLFLOW_TRACKING_URI=file:///home/ada/mlruns"
+SERVER = "MLFLOW_TRACKING_URI=http://localhost:5000"
+
+# Names that no earlier run of these tests has used: a server keeps those of deleted experiments.
+PENGUINS, OWLS = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("penguins", "owls"))
+
+TRAIN = (
+    f"name = '{PENGUINS}'"
+    + """
+import json, math, mlflow
+from mlflow.entities import Metric
+from sklearn.linear_model import LogisticRegression
+
+client = mlflow.MlflowClient()
+mlflow.set_experiment(name)
+with mlflow.start_run(run_name="sweep") as parent:
+    mlflow.log_params({f"p{number}": "x" for number in range(101)})
+    with mlflow.start_run(nested=True) as run:
+        points = [Metric("loss", 1 / (n + 1), 1700000000000 + n, n) for n in range(1500)]
+        for start in (0, 1000):
+            client.log_batch(run.info.run_id, metrics=points[start:start + 1000])
+        mlflow.log_metric("diverged/nan", math.nan, step=7)
+        mlflow.log_text("gentoo", "notes/a b.txt")
+        model = LogisticRegression(C=0.1).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+        mlflow.sklearn.log_model(model, name="models", pip_requirements=["scikit-learn"])
+mlflow.set_experiment("Default")
+with mlflow.start_run(run_name="first try"):
+    mlflow.set_tag("why", "to see")
+probabilities = model.predict_proba([[0.3], [1.7]]).tolist()
+print(json.dumps({"run": run.info.run_id, "parent": parent.info.run_id, "says": probabilities}))
+"""
+)
+
+# What a colleague sees of one run on the server, by its old id.
+LOOK = """
+import json, mlflow
+client = mlflow.MlflowClient()
+where = [experiment.experiment_id for experiment in client.search_experiments()]
+def promoted(old):
+    [run] = client.search_runs(where, f"tags.`promote.source_run_id` = '{old}'")
+    return run
+run, parent = promoted(truth["run"]), promoted(truth["parent"])
+uri = f"runs:/{run.info.run_id}/models"
+losses = client.get_metric_history(run.info.run_id, "loss")
+[diverged] = client.get_metric_history(run.info.run_id, "diverged/nan")
+print(json.dumps({
+    "says": mlflow.sklearn.load_model(uri).predict_proba([[0.3], [1.7]]).tolist(),
+    "steps": [(metric.step, metric.timestamp) for metric in losses],
+    "nan": [str(diverged.value), diverged.step],
+    "note": mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes/a b.txt"),
+    "params": len(parent.data.params),
+    "nested": run.data.tags["mlflow.parentRunId"] == parent.info.run_id,
+    "times": [run.info.status, run.info.end_time >= run.info.start_time > 1700000000000],
+}))
+"""
+
+
+def python(ssh: Run, environment: str, program: str) -> Any:
+    """Run a program as ada with the server's Python, and return what its last line holds."""
+    run = f"env {environment} {PYTHON} - 2>/tmp/said || (cat /tmp/said; exit 1)"
+    said = ssh(f"({run}) <<'END'\n{program}\nEND")
+    return json.loads(said.splitlines()[-1])
+
+
+def fingerprint(ssh: Run) -> str:
+    return ssh("cd ~/mlruns && find . -printf '%p %s %m %u %T@\\n' | sort")
+
+
+@pytest.fixture(scope="module")
+def truth(ssh: Run) -> Iterator[dict[str, Any]]:
+    """A store in ada's home, and what is in it; afterwards the server does not show it any more."""
+    yield python(ssh, LOCAL, TRAIN)
+    python(
+        ssh,
+        SERVER,
+        f"""
+import mlflow
+client = mlflow.MlflowClient()
+for experiment in client.search_experiments():
+    for run in client.search_runs([experiment.experiment_id]):
+        if "promote.source_run_id" in run.data.tags:
+            client.delete_run(run.info.run_id)
+    if experiment.name in {[PENGUINS, OWLS]}:
+        client.delete_experiment(experiment.experiment_id)
+print(0)""",
+    )
+    ssh("rm -rf ~/mlruns")
+
+
+@pytest.fixture
+def promote(play: Run) -> Callable[..., str]:
+    """Run the shipped playbook on ada's store."""
+
+    def run(*arguments: str, **extra: str) -> str:
+        extra = {"mlflow_promote_source": "/home/ada/mlruns", **extra}
+        return " ".join(play(PROMOTE, *arguments, user="ops", **extra).split())
+
+    return run
+
+
+@pytest.fixture
+def refused(playbook: Callable[..., list[str]]) -> Callable[..., str]:
+    """Run the playbook, see it fail once and change nothing, and return what it says."""
+
+    def run(**extra: str) -> str:
+        extra = {"mlflow_promote_source": "/home/ada/mlruns", **extra}
+        command = playbook(PROMOTE, user="ops", **extra)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        said = " ".join(done.stdout.split())
+        assert said.count("fatal:") == 1, said
+        assert "changed=0" in said
+        return said
+
+    return run
+
+
+def test_check_mode_only_counts(truth: dict[str, Any], promote: Callable[..., str]) -> None:
+    said = promote("--check")
+    assert "would carry 3 runs, 0 were there already" in said
+    assert "changed=0" in said
+
+
+def test_what_cannot_be_sent_is_sent_later(
+    ssh: Run, truth: dict[str, Any], playbook: Callable[..., list[str]], promote: Callable[..., str]
+) -> None:
+    """Stopped in the middle of a run, with metrics there and artifacts not, it goes on."""
+    root = "sudo chmod {} /var/lib/mlflow/artifacts_local"
+    ssh(root.format("u-w"), user="ops")
+    try:
+        done = subprocess.run(
+            playbook(PROMOTE, user="ops", mlflow_promote_source="/home/ada/mlruns"),
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+    finally:
+        ssh(root.format("u+w"), user="ops")
+    said = " ".join(done.stdout.split())
+    assert f"At run {truth['run']}" in said
+    assert "the same command finishes it, and goes on" in said
+    assert "runs carried" in said
+    said = promote()
+    assert "changed=1" in said
+    for count in ("experiments 2 2", "runs 3 3", "params 101 101", "models 1 1"):
+        assert count in said
+
+
+def test_all_of_it_is_there_as_it_was(ssh: Run, truth: dict[str, Any]) -> None:
+    assert python(ssh, SERVER, f"truth = {truth}\n{LOOK}") == {
+        "says": truth["says"],
+        "steps": [[step, 1700000000000 + step] for step in range(1500)],
+        "nan": ["nan", 7],
+        "note": "gentoo",
+        "params": 101,
+        "nested": True,
+        "times": ["FINISHED", True],
+    }
+
+
+def test_a_second_run_changes_nothing(
+    ssh: Run, truth: dict[str, Any], promote: Callable[..., str]
+) -> None:
+    before = fingerprint(ssh)
+    said = promote()
+    assert "0 runs carried, 3 were there already" in said
+    assert "changed=0" in said
+    assert fingerprint(ssh) == before
+
+
+def test_from_the_machine_that_runs_ansible(
+    ssh: Run, truth: dict[str, Any], promote: Callable[..., str], tmp_path: Path
+) -> None:
+    packed = base64.b64decode(ssh("tar -C ~ -cz mlruns | base64"))
+    subprocess.run(["tar", "-C", tmp_path, "-xz"], input=packed, check=True)
+    source = str(tmp_path / "mlruns")
+    said = promote(mlflow_promote_source=source, mlflow_promote_source_host="localhost")
+    assert "0 runs carried, 3 were there already" in said
+
+
+def test_bad_sources_and_servers_are_refused(ssh: Run, refused: Callable[..., str]) -> None:
+    ssh("mkdir -p ~/empty")
+    for extra, words in (
+        ({"mlflow_promote_source": "/home/ada/nothing"}, "no directory /home/ada/nothing"),
+        ({"mlflow_promote_source": "/home/ada/empty"}, "/home/ada/empty is not a file store"),
+        ({"mlflow_promote_tracking_uri": "http://localhost:5999"}, "Connection refused"),
+    ):
+        said = refused(**extra)
+        assert words in said
+        assert "nothing was changed" in said
+    ssh("rmdir ~/empty")
+
+
+def test_an_experiment_of_another_origin_is_not_mixed_with(
+    ssh: Run, truth: dict[str, Any], refused: Callable[..., str], promote: Callable[..., str]
+) -> None:
+    begin = (
+        f"import mlflow\nmlflow.set_experiment('{OWLS}')\nwith mlflow.start_run(): pass\nprint(0)"
+    )
+    python(ssh, LOCAL, begin)
+    python(ssh, SERVER, begin)
+    said = refused()
+    assert f'"{OWLS}"' in said
+    assert "mlflow_promote_into_existing" in said
+    assert "1 runs carried, 3 were there already" in promote(
+        "-e", "mlflow_promote_into_existing=true"
+    )
