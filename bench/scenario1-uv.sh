@@ -2,6 +2,7 @@
 # What a person writes who knows uv: MLflow in a virtual environment, by hash, byte-compiled.
 # lock.txt and uv.txt, the role's own locks, lie beside it.
 set -eu
+export UV_SYSTEM_CERTS=true # as the role says, for hosts behind an inspecting proxy
 root=${1:-$HOME/.local/share/mlflow}
 mkdir -p "$root"
 python3 -m venv "$root/by-hand"
