@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,22 +32,37 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.module.testinfra_hosts = hosts
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
-    """Let pytest-xdist (--dist loadgroup) work on several hosts at once, on each in order."""
-    for item in items:
-        if hasattr(item, "callspec") and "_testinfra_host" in item.callspec.params:
-            name = item.callspec.params["_testinfra_host"].backend.host
-            item.add_marker(pytest.mark.xdist_group(f"{scenario(item.path)}-{name}"))
+class HostByHost(LoadScopeScheduling):  # type: ignore[misc]
+    """Several hosts at once, and on each one test after another."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = ROOT / nodeid.partition("::")[0]
+        if not path.is_relative_to(ROOT / "molecule"):
+            return str(path)
+        hosts = [name for group in groups(path).values() for name in group["hosts"]]
+        here = [name for name in hosts if f"[ansible://{name}" in nodeid]
+        return f"{scenario(path)} {max(here, key=len)}" if here else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> HostByHost:
+    """Say how tests are spread where there are several workers (--numprocesses)."""
+    return HostByHost(config, log)
+
+
+def groups(path: Path) -> dict[str, Any]:
+    """Return the lab's inventory for a file below molecule/; nothing where there is no lab."""
+    inventory = ROOT / ".lab" / scenario(path) / "hosts.yml"
+    return dict(json.loads(inventory.read_text())) if inventory.is_file() else {}
 
 
 @pytest.fixture(scope="module")
 def variables(host: Any, request: pytest.FixtureRequest) -> dict[str, str]:
     """The host's connection variables, and its name, from the lab's inventory."""
     inventory = ROOT / ".lab" / scenario(request.path) / "hosts.yml"
-    groups = json.loads(inventory.read_text()).values()
     name = host.backend.host
-    found: dict[str, str] = next(group["hosts"][name] for group in groups if name in group["hosts"])
+    found: dict[str, str] = next(
+        group["hosts"][name] for group in groups(request.path).values() if name in group["hosts"]
+    )
     return {**found, "name": name, "inventory": str(inventory)}
 
 
@@ -73,9 +89,7 @@ def ssh(variables: dict[str, str]) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="module")
-def playbook(
-    variables: dict[str, str], request: pytest.FixtureRequest
-) -> Callable[..., list[str]]:
+def playbook(variables: dict[str, str], request: pytest.FixtureRequest) -> Callable[..., list[str]]:
     """The command that runs a shipped playbook on this host alone, with the shipped variables."""
 
     def command(name: str, *arguments: str, user: str = "ada", **extra: str) -> list[str]:

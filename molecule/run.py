@@ -73,7 +73,7 @@ def main() -> int:
         tests += ["molecule/test_actions.py", *(f"molecule/{name}/tests" for name in scenarios)]
         # Two hosts at a time; a scenario without hosts is an error, and no reason to stop.
         return subprocess.call(
-            ["pytest", "--numprocesses=2", "--dist=loadgroup", "--continue-on-collection-errors",
+            ["pytest", "--numprocesses=2", "--continue-on-collection-errors",
              *tests], cwd=ROOT,
         )  # fmt: skip
     finally:

@@ -75,3 +75,14 @@ def test_roles_do_not_know_one_another(role: Path) -> None:
             code = re.sub(r"'[^']*'|\"[^\"]*\"", "", expression)
             used = set(re.findall(r"\w+", code)) & foreign
             assert not used, f"{path.relative_to(ROOT)} uses {used} of another role"
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_switches_can_be_given_on_the_command_line(role: Path) -> None:
+    """`-e switch=false` is text, and true wherever an expression forgets to say `| bool`."""
+    switches = [name for name, spec in options(role).items() if spec["type"] == "bool"]
+    for path in [*role.glob("tasks/*.yml"), *role.glob("vars/*.yml"), *role.glob("templates/*")]:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for switch in switches:
+                if re.search(rf"\b(if|when:|not|and|or|that:) {switch}\b(?! \| bool)", line):
+                    pytest.fail(f"{path.relative_to(ROOT)}:{number}: {switch} | bool")

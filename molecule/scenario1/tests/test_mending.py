@@ -1,6 +1,7 @@
 """Runs that only look, that are killed, and that find things broken: all in grace's fresh home."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -96,3 +97,12 @@ END""",
         user="grace",
     )
     assert said.split()[-2:] == ["1", "True"]
+
+
+def test_mlflow_2_proves_itself_too(ssh: Run, play: Run, home: str) -> None:
+    said = play("scenario1.yml", user="grace", mlflow_version="2.22.5")
+    assert "MLflow 2.22.5 for grace" in said
+    assert "17 checks in" in said
+    # The other version is still there, and the one in use is a link away.
+    versions = ssh("ls ~/.local/share/mlflow; readlink ~/.local/share/mlflow/current", user="grace")
+    assert re.findall(r"(?m)^(\d\S+)-", versions) == ["2.22.5", "3.17.2", "2.22.5"]

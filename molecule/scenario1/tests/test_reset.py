@@ -1,0 +1,38 @@
+"""Starting afresh: reset.yml names what it would delete, and deletes that and nothing else."""
+
+import os
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+Run = Callable[..., str]
+
+
+def test_reset_waits_for_the_word(
+    ssh: Run, play: Run, playbook: Callable[..., list[str]], request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(lambda: ssh("rm -rf ~/mlflow/mlruns ~/mlflow/train.py"))
+    ssh(". ~/mlflow/activate && cd ~/mlflow && echo mine > train.py && python -c "
+        "'import mlflow; mlflow.log_metric(\"accuracy\", 1)'")  # fmt: skip
+    before = ssh("find ~/mlflow | sort")
+    assert "/mlruns/0/" in before
+
+    refused = subprocess.run(
+        playbook("reset.yml"),
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    error = " ".join(refused.stdout.split())
+    for word in (
+        "/home/ada/mlflow/mlruns",
+        "mlflow_client_reset_confirm=true",
+        "Nothing was changed",
+    ):
+        assert word in error
+    assert ssh("find ~/mlflow | sort") == before
+
+    play("reset.yml", mlflow_client_reset_confirm="true")
+    kept = ssh("find ~/mlflow | sort")
+    assert kept.split() == [path for path in before.split() if "/mlruns" not in path]
+    assert "changed=0" in play("reset.yml", mlflow_client_reset_confirm="true")
