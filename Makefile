@@ -37,7 +37,7 @@ molecule: $(TOOLS) ## Run the tests of all scenarios, or of one (SCENARIO=scenar
 
 lint: $(TOOLS) ## Check the style of everything
 	yamllint --strict .
-	ansible-lint --quiet
+	ansible-lint -q
 	ruff check .
 	ruff format --check .
 	mypy

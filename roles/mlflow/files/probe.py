@@ -5,6 +5,7 @@ Read by the host's own Python, whatever its version: nothing newer than Python 3
 """
 
 import csv
+import getpass
 import json
 import os
 import re
@@ -61,6 +62,7 @@ print(
     json.dumps(
         {
             "python": list(sys.version_info[:2]),
+            "user": getpass.getuser(),
             "venv": ensurepip is not None,
             "nearest": str(nearest),
             "writable": nearest.is_dir() and os.access(str(nearest), os.W_OK | os.X_OK),
