@@ -120,3 +120,21 @@ def play(playbook: Callable[..., list[str]]) -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="module")
+def refused(playbook: Callable[..., list[str]]) -> Callable[..., str]:
+    """Run a shipped playbook on this host, see it fail, and return its error in one line."""
+
+    def run(name: str, *arguments: str, **options: str) -> str:
+        done = subprocess.run(
+            playbook(name, *arguments, **options),
+            cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        if done.returncode != 2:
+            pytest.fail(done.stdout + done.stderr)
+        # Folded text breaks lines where it likes. The last error is the one for people.
+        return " ".join(done.stdout.rpartition("fatal:")[2].split())
+
+    return run

@@ -4,6 +4,7 @@
     lab.py engine                                a Docker engine that answers
     lab.py images [debian12] [debian13]          the base images
     lab.py up LAB HOST:IMAGE[:GROUP,...]...      hosts, and .lab/LAB/hosts.yml, their inventory
+    lab.py restart LAB HOST                      a host that boots again
     lab.py down LAB | --all                      none of it
 
 Each step is skipped when done. A lab has its own network, on which hosts find one another by
@@ -317,6 +318,11 @@ def up(lab: str, hosts: Sequence[str], user: str, *, isolated: bool, cache: bool
     return path
 
 
+def restart(lab: str, host: str) -> None:
+    """Boot a host again; it has its address and its files afterwards, but nothing that ran."""
+    docker("restart", f"{LABEL}-{CHECKOUT}-{lab}-{host}")
+
+
 def down(lab: str | None) -> None:
     """Remove a lab, or all labs of this checkout; ask nothing and mind nothing that is gone."""
     mine = [f"--filter=label={LABEL}.checkout={CHECKOUT}"]
@@ -345,6 +351,9 @@ def main() -> int:
     verb.add_argument("--user", default="ada", help="whom Ansible connects as (default: ada)")
     verb.add_argument("--network-none", action="store_true", help="no way to the outside")
     verb.add_argument("--cache", action="store_true", help="share downloads with other labs")
+    verb = verbs.add_parser("restart", help="boot a host again")
+    verb.add_argument("lab", metavar="LAB")
+    verb.add_argument("host", metavar="HOST")
     verb = verbs.add_parser("down", help="remove hosts")
     which = verb.add_mutually_exclusive_group(required=True)
     which.add_argument("lab", metavar="LAB", nargs="?")
@@ -358,6 +367,8 @@ def main() -> int:
         elif options.verb == "up":
             print(up(options.lab, options.hosts, options.user, isolated=options.network_none,
                      cache=options.cache))  # fmt: skip
+        elif options.verb == "restart":
+            restart(options.lab, options.host)
         else:
             down(options.lab)
     except LabError as error:

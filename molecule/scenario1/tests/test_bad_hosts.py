@@ -1,6 +1,5 @@
 """What a host refuses is answered with one clear error, and leaves nothing half-made."""
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,31 +11,20 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def refuse(ssh: Run, playbook: Callable[..., list[str]]) -> Iterator[Callable[..., str]]:
+def refuse(ssh: Run, refused: Run) -> Iterator[Run]:
     """Run scenario 1 for grace, see it fail, and return the error in one line."""
-
-    def run(**extra: str) -> str:
-        done = subprocess.run(
-            playbook("scenario1.yml", "--skip-tags", "smoke", user="grace", **extra),
-            cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        assert done.returncode == 2, done.stdout + done.stderr
-        # Folded text breaks lines where it likes. The last error is the one for people.
-        return " ".join(done.stdout.rpartition("fatal:")[2].split())
-
-    yield run
+    yield lambda **extra: refused("scenario1.yml", "--skip-tags", "smoke", user="grace", **extra)
     ssh("test ! -e ~/mlflow", user="grace")  # no project without an environment
     ssh("rm -rf ~/.local ~/.ansible ~/.cache", user="grace")
 
 
-def test_directory_of_somebody_else(refuse: Callable[..., str]) -> None:
+def test_directory_of_somebody_else(refuse: Run) -> None:
     error = refuse(mlflow_root="/opt/mlflow")
     for word in ("mlflow_root (/opt/mlflow)", "grace", "/opt refuses", "Nothing was changed"):
         assert word in error
 
 
-def test_no_venv_module(ssh: Run, refuse: Callable[..., str]) -> None:
+def test_no_venv_module(ssh: Run, refuse: Run) -> None:
     # As Debian is without its package python3-venv.
     ssh("cd /usr/lib/python3.1?; sudo mv ensurepip ensurepip.away", user="ops")
     try:
@@ -55,7 +43,7 @@ def test_no_venv_module(ssh: Run, refuse: Callable[..., str]) -> None:
         ("size=2500m,nr_inodes=4000", ["disk is full", "mlflow_root", "environment was removed"]),
     ],
 )
-def test_full_disk(ssh: Run, refuse: Callable[..., str], full: str, words: list[str]) -> None:
+def test_full_disk(ssh: Run, refuse: Run, full: str, words: list[str]) -> None:
     ssh(f"sudo install -d /mnt/full && sudo mount -t tmpfs -o mode=1777,{full} tmpfs /mnt/full",
         user="ops")  # fmt: skip
     try:
@@ -67,7 +55,7 @@ def test_full_disk(ssh: Run, refuse: Callable[..., str], full: str, words: list[
         assert word in error
 
 
-def test_index_that_does_not_answer(ssh: Run, refuse: Callable[..., str]) -> None:
+def test_index_that_does_not_answer(ssh: Run, refuse: Run) -> None:
     error = refuse(mlflow_index_url="http://127.0.0.1:9/simple")
     for word in ("cannot be reached", "mlflow_index_url (http://127.0.0.1:9/simple)", "removed"):
         assert word in error
@@ -78,7 +66,7 @@ def test_index_that_does_not_answer(ssh: Run, refuse: Callable[..., str]) -> Non
     "damage, words", [(b"PK", "is damaged. Delete it there"), (None, "lacks a package")]
 )
 def test_bad_wheelhouse(
-    ssh: Run, refuse: Callable[..., str], tmp_path: Path, damage: bytes | None, words: str
+    ssh: Run, refuse: Run, tmp_path: Path, damage: bytes | None, words: str
 ) -> None:
     # uv itself whole or broken; nothing else is needed to see what is said.
     lock = ROOT / "roles/mlflow/files/uv.txt"

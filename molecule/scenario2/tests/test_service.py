@@ -1,12 +1,17 @@
 """The service as the playbook leaves it: closed, hardened, and back by itself."""
 
 import re
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 Run = Callable[..., str]
+ROOT = Path(__file__).resolve().parents[3]
 SEARCH = "/api/2.0/mlflow/experiments/search"
 
 
@@ -173,8 +178,18 @@ def test_another_schema_is_never_migrated(root: Run, restored: None) -> None:
     assert "Nothing was migrated" in said
 
 
-def test_start_at_boot(root: Run) -> None:
-    assert root("systemctl is-enabled mlflow").strip() == "enabled"
+def test_start_at_boot(root: Run, variables: dict[str, str]) -> None:
+    lab = ROOT / "molecule/lab/lab.py"
+    subprocess.run([sys.executable, lab, "restart", "scenario2", variables["name"]], check=True)
+    closed = time.monotonic() + 60
+    while True:
+        try:
+            with socket.create_connection((variables["ansible_host"], 22), timeout=5):
+                break
+        except OSError:
+            assert time.monotonic() < closed, "no sshd after the boot"
+            time.sleep(0.5)
+    until_ready(root)
 
 
 def test_second_run_restarts_nothing_and_a_changed_variable_once(root: Run, play: Run) -> None:
