@@ -3,6 +3,7 @@
 
     lab.py engine                                a Docker engine that answers
     lab.py images [debian12] [debian13]          the base images
+    lab.py browser                               Chromium, for tests of what people see
     lab.py up LAB HOST:IMAGE[:GROUP,...]...      hosts, and .lab/LAB/hosts.yml, their inventory
     lab.py restart LAB HOST                      a host that boots again
     lab.py down LAB | --all                      none of it
@@ -138,12 +139,12 @@ def docker(*arguments: str | Path, stdin: str | None = None, timeout: float | No
     return run(*docker_command(), *arguments, stdin=stdin, timeout=timeout)
 
 
-def apt_install(package: str) -> None:
-    """Install a Debian package on this machine."""
-    say(f"installing {package}")
+def apt_install(*packages: str) -> None:
+    """Install Debian packages on this machine."""
+    say(f"installing {' '.join(packages)}")
     run(*as_root(), "apt-get", "update", "--quiet")
     run(*as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--quiet",
-        "--yes", "--no-install-recommends", package)  # fmt: skip
+        "--yes", "--no-install-recommends", *packages)  # fmt: skip
 
 
 # engine ------------------------------------------------------------------------------------------
@@ -257,6 +258,15 @@ def images(names: Sequence[str]) -> dict[str, str]:
         return dict(zip(names, pool.map(host_image, names, bases), strict=True))
 
 
+# browser -----------------------------------------------------------------------------------------
+
+
+def browser() -> None:
+    """See to Debian's Chromium, and a font that it can write with."""
+    if not shutil.which("chromium"):
+        apt_install("chromium", "fonts-dejavu-core")
+
+
 # labs --------------------------------------------------------------------------------------------
 
 
@@ -343,6 +353,7 @@ def main() -> int:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("engine", help="see to a Docker engine")
+    verbs.add_parser("browser", help="see to Chromium")
     verb = verbs.add_parser("images", help="see to the base images")
     verb.add_argument("images", nargs="*", metavar="IMAGE", default=list(SUITES))
     verb = verbs.add_parser("up", help="start hosts")
@@ -362,6 +373,8 @@ def main() -> int:
     try:
         if options.verb == "engine":
             engine()
+        elif options.verb == "browser":
+            browser()
         elif options.verb == "images":
             print("\n".join(images(options.images).values()))
         elif options.verb == "up":

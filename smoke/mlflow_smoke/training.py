@@ -67,7 +67,8 @@ def picture(matrix: Any) -> Figure:
     axes = figure.subplots()
     axes.matshow(matrix, cmap="Blues")
     for (row, column), count in np.ndenumerate(matrix):
-        axes.text(column, row, str(count), ha="center", va="center")
+        colour = "white" if count > matrix.max() / 2 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour)
     axes.set(xlabel="predicted", ylabel="species")
     return figure
 

@@ -99,7 +99,7 @@ def page(tunnel: int) -> Iterator[Page]:
     arguments = [*ARGUMENTS, f"--host-resolver-rules=MAP localhost:5000 127.0.0.1:{tunnel}"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
-        context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
         context.set_default_timeout(PATIENCE)
         context.add_init_script(f"localStorage['{ASSISTANT_SEEN}'] = 'true'")
         context.add_cookies(
@@ -143,8 +143,8 @@ def see_picture(page: Page) -> None:
 
 def test_the_experiment(page: Page, run: dict[str, str]) -> None:
     page.goto(f"{ADDRESS}/#/experiments")
+    page.get_by_text("Model training").click()  # rather than the pages for language models
     page.get_by_role("link", name="my-experiment-1").click()
-    page.get_by_role("link", name="Training runs").click()
     expect(page.get_by_role("link", name=run["name"])).to_be_visible()
 
 
