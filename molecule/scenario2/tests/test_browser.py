@@ -38,7 +38,8 @@ FOREIGN_COOKIES = {
 # MLflow's assistant covers a quarter of a newcomer's pages until closed.
 ASSISTANT_SEEN = "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1"
 
-COLOURS = """image => {
+COLOURS = """async image => {
+  await image.decode();
   const canvas = document.createElement("canvas");
   canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
   const context = canvas.getContext("2d");

@@ -167,6 +167,12 @@ class Source:
         }
 
     def _survey(self) -> None:
+        three = hasattr(self.client, "search_logged_models")
+        if not three and any(self.root.glob("*/models/m-*/meta.yaml")):
+            raise Failure(
+                f"{self.root} was written by MLflow 3, and this server is MLflow "
+                f"{mlflow.__version__}, which has no logged models. Upgrade the server first."
+            )
         readable = {experiment.experiment_id for experiment in self.experiments}
         if lost := {folder.name for folder in self.folders} - readable - {"models"}:
             raise Failure(f"MLflow cannot read {self.root / min(lost)}/meta.yaml.")
@@ -199,11 +205,6 @@ class Source:
     def _models(self, experiment: str) -> list[Any]:
         if not any((self.root / experiment / "models").glob("m-*")):
             return []
-        if not hasattr(self.client, "search_logged_models"):
-            raise Failure(
-                f"{self.root} was written by MLflow 3, and this server is MLflow "
-                f"{mlflow.__version__}, which has no logged models. Upgrade the server first."
-            )
         found = pages(self.client.search_logged_models, experiment_ids=[experiment])
         return [model for model in found if str(model.status) != "PENDING"]
 
