@@ -111,10 +111,10 @@ def use(root: Path, token: str, report: Report, with_ui: bool) -> None:
         check.seen = before_use if untouched and root.is_dir() else "made too early, or not at all"
 
     # A new store begins with Default; in one of yours it may be long gone.
-    expected = [EXPERIMENT] if there else ["Default", EXPERIMENT]
-    with report.check("experiments", Kind.TRACKING, expected, again) as check:
+    wanted = [EXPERIMENT] if there else ["Default", EXPERIMENT]
+    with report.check("experiments", Kind.TRACKING, wanted, again) as check:
         names = {experiment.name for experiment in mlflow.search_experiments()}
-        check.seen = sorted(names & {*expected})
+        check.seen = sorted(names & {*wanted})
 
     with ExitStack() as stack:
         if with_ui:  # started here, as they take their time
