@@ -105,7 +105,14 @@ def test_idle_memory(root: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, status", [("localhost:5000", "200"), ("127.0.0.1", "200"), ("evil.example", "403")]
+    "name, status",
+    [
+        ("localhost:5000", "200"),
+        ("127.0.0.1", "200"),
+        ("localhost:8080", "200"),  # the near end of an SSH tunnel
+        ("evil.example", "403"),
+        ("evil.example:5000", "403"),
+    ],
 )
 def test_host_header(ssh: Run, name: str, status: str) -> None:
     command = (
