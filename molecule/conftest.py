@@ -105,36 +105,31 @@ def playbook(variables: dict[str, str], request: pytest.FixtureRequest) -> Calla
     return command
 
 
+def ended(command: list[str], code: int) -> str:
+    """Run a playbook's command to its end, see its exit code, and return its output."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    if done.returncode != code:
+        pytest.fail(done.stdout + done.stderr)
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def play(playbook: Callable[..., list[str]]) -> Callable[..., str]:
     """Run a shipped playbook on this host, see it succeed, and return its output."""
-
-    def run(name: str, *arguments: str, **options: str) -> str:
-        done = subprocess.run(
-            playbook(name, *arguments, **options),
-            cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            pytest.fail(done.stdout + done.stderr)
-        return done.stdout
-
-    return run
+    return lambda name, *arguments, **extra: ended(playbook(name, *arguments, **extra), 0)
 
 
 @pytest.fixture(scope="module")
 def refused(playbook: Callable[..., list[str]]) -> Callable[..., str]:
     """Run a shipped playbook on this host, see it fail, and return its error in one line."""
 
-    def run(name: str, *arguments: str, **options: str) -> str:
-        done = subprocess.run(
-            playbook(name, *arguments, **options),
-            cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        if done.returncode != 2:
-            pytest.fail(done.stdout + done.stderr)
+    def run(name: str, *arguments: str, **extra: str) -> str:
+        output = ended(playbook(name, *arguments, **extra), 2)
         # Folded text breaks lines where it likes. The last error is the one for people.
-        return " ".join(done.stdout.rpartition("fatal:")[2].split())
+        return " ".join(output.rpartition("fatal:")[2].split())
 
     return run
