@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 LAB = ROOT / "molecule" / "lab" / "lab.py"
 TOOLS = Path(sys.executable).parent
+SETTLE = 10  # seconds
 TIMEOUT = 1200  # seconds for one command; the slowest, pip, takes about one or two minutes
 
 
@@ -134,6 +136,9 @@ def fresh_host(scenario: str, user: str = "ada") -> Iterator[Host]:
             variables.symlink_to(ROOT / "inventories" / scenario / "group_vars")
             host = Host(name, inventory, Path(control))
             host.ssh("true")
+            # The last host's files are still being removed: that is not this one's to pay for.
+            os.sync()
+            time.sleep(SETTLE)
             yield host
             host.disconnect()
         finally:
