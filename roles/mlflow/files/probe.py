@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 root, name = Path(sys.argv[1]), sys.argv[2]
@@ -45,10 +46,19 @@ nearest = root
 while not nearest.exists():
     nearest = nearest.parent
 
+# The pip that Python itself would put into an environment. Run from its wheel it brings uv, and
+# need not be installed first. Debian ships ensurepip, and the wheel, apart: in python3-venv.
+pips = []
 try:
-    import ensurepip  # Debian ships it apart, in python3-venv
+    import ensurepip
+
+    for place in (
+        sysconfig.get_config_var("WHEEL_PKG_DIR"),
+        os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"),
+    ):
+        pips += sorted(Path(place).glob("pip-*.whl")) if place else []
 except ImportError:
-    ensurepip = None
+    pass
 
 # Written last by the installation, so that an interrupted one has none, or an empty one.
 manifest = environment / ".complete"
@@ -63,7 +73,7 @@ print(
         {
             "python": list(sys.version_info[:2]),
             "user": getpass.getuser(),
-            "venv": ensurepip is not None,
+            "pip": str(pips[0]) if pips else "",
             "nearest": str(nearest),
             "writable": nearest.is_dir() and os.access(str(nearest), os.W_OK | os.X_OK),
             "free_mb": shutil.disk_usage(str(nearest)).free // 1000000,
