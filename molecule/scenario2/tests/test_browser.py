@@ -107,9 +107,9 @@ def page(tunnel: int) -> Iterator[Page]:
             [{"name": n, "value": v, "url": ADDRESS} for n, v in FOREIGN_COOKIES.items()]
         )
         page = context.new_page()
-        # What is new in the registry, in a dialog over it.
+        # What is new in the registry, in a dialog; deaf while it fades in, so again if need be.
         dialog = page.get_by_role("dialog")
-        page.add_locator_handler(dialog, lambda: page.keyboard.press("Escape"))
+        page.add_locator_handler(dialog, lambda: dialog.press("Escape"), no_wait_after=True)
         yield page
         browser.close()
 
