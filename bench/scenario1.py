@@ -13,7 +13,7 @@ MLFLOW = "~/.local/share/mlflow/current"
 STATE = f"""
 cd {MLFLOW}/lib/python3*/site-packages
 ls -d *.dist-info | grep -Ev '^(pip|setuptools|uv)-'
-find . -name '*.pyc' -not -path './pip/*' -not -path './setuptools/*' -not -path './uv/*' | wc -l
+find . -name '*.pyc' | grep -Ev '^./(pip|setuptools|pkg_resources|_distutils_hack|uv)/' | wc -l
 """
 
 
