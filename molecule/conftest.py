@@ -1,19 +1,19 @@
 """What the tests of all Molecule scenarios share.
 
-They run under `molecule verify`, and as plainly as `pytest molecule/scenario1/tests`: each test
-runs on every host of its scenario's lab.
+They run under `molecule verify`, and as plainly as `pytest molecule/scenario1/tests`. Where hosts
+are alike, each test runs on every one of them; where they work together (`lab`), a test names those
+that it is about.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts import Lab, ended, over_ssh
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,13 +32,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.module.testinfra_hosts = hosts
 
 
+# In these the hosts of a scenario work together, as one installation.
+TOGETHER = {"scenario3", "scenario3_split"}
+
+
 class HostByHost(LoadScopeScheduling):  # type: ignore[misc]
-    """Several hosts at once, and on each one test after another."""
+    """Several hosts at once, and on each, or on those that work together, one test at a time."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = ROOT / nodeid.partition("::")[0]
         if not path.is_relative_to(ROOT / "molecule"):
             return str(path)
+        if scenario(path) in TOGETHER:
+            return scenario(path)
         hosts = [name for group in groups(path).values() for name in group["hosts"]]
         here = [name for name in hosts if f"[ansible://{name}" in nodeid]
         return f"{scenario(path)} {max(here, key=len)}" if here else nodeid
@@ -69,23 +75,7 @@ def variables(host: Any, request: pytest.FixtureRequest) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def ssh(variables: dict[str, str]) -> Callable[..., str]:
     """Run a shell script on the host as a person would, and return what it prints."""
-
-    def run(script: str, user: str = "ada", shell: str = "sh") -> str:
-        options = [*variables["ansible_ssh_common_args"].split(), "-F", "none", "-l", user]
-        options += ["-i", variables["ansible_ssh_private_key_file"], variables["ansible_host"]]
-        done = subprocess.run(
-            ["ssh", *options, shell],
-            input=script,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        if done.returncode:
-            pytest.fail(f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        return done.stdout
-
-    return run
+    return lambda script, user="ada", shell="sh": over_ssh(variables, script, user, shell)
 
 
 @pytest.fixture(scope="module")
@@ -105,18 +95,6 @@ def playbook(variables: dict[str, str], request: pytest.FixtureRequest) -> Calla
     return command
 
 
-def ended(command: list[str], code: int) -> str:
-    """Run a playbook's command to its end, see its exit code, and return its output."""
-    done = subprocess.run(
-        command,
-        cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    if done.returncode != code:
-        pytest.fail(done.stdout + done.stderr)
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def play(playbook: Callable[..., list[str]]) -> Callable[..., str]:
     """Run a shipped playbook on this host, see it succeed, and return its output."""
@@ -133,3 +111,12 @@ def refused(playbook: Callable[..., list[str]]) -> Callable[..., str]:
         return " ".join(output.rpartition("fatal:")[2].split())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The hosts of a scenario in which they work together."""
+    found = Lab(scenario(request.path))
+    if not found.inventory.is_file():
+        pytest.fail(f"There are no hosts: molecule/run.py --keep {found.name}", pytrace=False)
+    return found

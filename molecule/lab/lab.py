@@ -262,9 +262,9 @@ def images(names: Sequence[str]) -> dict[str, str]:
 
 
 def browser() -> None:
-    """See to Debian's Chromium, and a font that it can write with."""
-    if not shutil.which("chromium"):
-        apt_install("chromium", "fonts-dejavu-core")
+    """See to Debian's Chromium, a font that it can write with, and what makes it trust a CA."""
+    if not (shutil.which("chromium") and shutil.which("certutil")):
+        apt_install("chromium", "fonts-dejavu-core", "libnss3-tools")
 
 
 # labs --------------------------------------------------------------------------------------------

@@ -4,28 +4,19 @@ SCREENSHOTS=<directory> keeps two pictures, those of docs/scenario2.md.
 """
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from browser import keep, see_picture, see_run, window
+from playwright.sync_api import Page, expect
 
 Run = Callable[..., str]
 ADDRESS = "http://localhost:5000"
-PATIENCE = 60_000  # ms; pages come within a second where nothing else runs
-
-# Without these a fresh profile calls home, and as root (in containers, in CI) it does not start.
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 
 # What other programs on localhost leave: cookies know no ports. Those of a notebook server, and of
 # an MLflow with users that ran here before.
@@ -34,19 +25,6 @@ FOREIGN_COOKIES = {
     "username-localhost-8888": "2|1:0|10:1795386951|23:username-localhost-8888|200:" + "e" * 400,
     "session": "eyJjc3JmX3Rva2VuIjoiZjM4MmQifQ.aXfz1w.none-of-this-servers-keys",
 }
-
-# MLflow's assistant covers a quarter of a newcomer's pages until closed.
-ASSISTANT_SEEN = "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1"
-
-COLOURS = """async image => {
-  await image.decode();
-  const canvas = document.createElement("canvas");
-  canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
-  const context = canvas.getContext("2d");
-  context.drawImage(image, 0, 0);
-  const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
-  return new Set(new Uint32Array(pixels.buffer)).size;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -91,55 +69,13 @@ def run(play: Run, tunnel: int) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def page(tunnel: int) -> Iterator[Page]:
-    """One browser with one window for all tests: what it has stored, it keeps."""
-    program = shutil.which("chromium")
-    if not program:
-        pytest.fail("chromium is missing: molecule/lab/lab.py browser")
-    expect.set_options(timeout=PATIENCE)
+    """One window for all tests."""
     # The address is the one that people type; on which port the tunnel ends is the test's affair.
-    arguments = [*ARGUMENTS, f"--host-resolver-rules=MAP localhost:5000 127.0.0.1:{tunnel}"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
-        context = browser.new_context(viewport={"width": 1280, "height": 800})
-        context.set_default_timeout(PATIENCE)
-        context.add_init_script(f"localStorage['{ASSISTANT_SEEN}'] = 'true'")
-        context.add_cookies(
+    with window(f"--host-resolver-rules=MAP localhost:5000 127.0.0.1:{tunnel}") as page:
+        page.context.add_cookies(
             [{"name": n, "value": v, "url": ADDRESS} for n, v in FOREIGN_COOKIES.items()]
         )
-        page = context.new_page()
-        # What is new in the registry, in a dialog; deaf while it fades in, so again if need be.
-        dialog = page.get_by_role("dialog")
-        page.add_locator_handler(dialog, lambda: dialog.press("Escape"), no_wait_after=True)
         yield page
-        browser.close()
-
-
-def keep(page: Page, name: str) -> None:
-    """Keep a picture of the page, where someone asks for it."""
-    if directory := os.environ.get("SCREENSHOTS"):
-        page.wait_for_timeout(1000)  # until what fades in is there
-        page.screenshot(path=Path(directory) / f"{name}.png")
-
-
-def see_run(page: Page, run: dict[str, str]) -> None:
-    """See the overview of a run: its name, parameters and metric."""
-    expect(page.get_by_role("heading", name=run["name"])).to_be_visible()
-    for title, name, value in (
-        ("Parameters (2)", "C", "0.1"),
-        ("Parameters (2)", "random_state", "42"),
-        ("Metrics (1)", "accuracy", "0.96"),
-    ):
-        expect(page.get_by_text(title)).to_be_visible()
-        row = page.get_by_role("row").filter(has=page.get_by_text(name, exact=True))
-        expect(row.get_by_text(value, exact=True)).to_be_visible()
-
-
-def see_picture(page: Page) -> None:
-    """See the confusion matrix, and colours in it."""
-    picture = page.locator("img[alt='confusion_matrix.png']").first
-    expect(picture).to_be_visible()
-    colours = picture.evaluate(COLOURS)
-    assert colours > 5, f"{colours} colours are no confusion matrix"
 
 
 def test_the_experiment(page: Page, run: dict[str, str]) -> None:

@@ -1,0 +1,132 @@
+"""The hosts of a lab as tests see them: people's shells, and playbooks that are run on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def over_ssh(settings: dict[str, str], script: str, user: str, shell: str = "sh") -> str:
+    """Run a shell script on a host as a person would, and return what it prints."""
+    options = [*settings["ansible_ssh_common_args"].split(), "-F", "none", "-l", user]
+    options += ["-i", settings["ansible_ssh_private_key_file"], settings["ansible_host"]]
+    done = subprocess.run(
+        ["ssh", *options, shell],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def ended(command: list[str], code: int) -> str:
+    """Run a playbook's command to its end, see its exit code, and return its output."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    if done.returncode != code:
+        pytest.fail(done.stdout + done.stderr)
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The hosts of a scenario in which they work together; a test names those it is about.
+
+    Attributes:
+        name: the scenario's.
+    """
+
+    name: str
+
+    @property
+    def inventory(self) -> Path:
+        """The lab's own inventory."""
+        return ROOT / ".lab" / self.name / "hosts.yml"
+
+    @property
+    def hosts(self) -> dict[str, dict[str, str]]:
+        """The connection variables of each host."""
+        return {
+            name: settings
+            for group in json.loads(self.inventory.read_text()).values()
+            for name, settings in group["hosts"].items()
+        }
+
+    def address(self, host: str) -> str:
+        """The host's address."""
+        return self.hosts[host]["ansible_host"]
+
+    def ssh(self, host: str, script: str, user: str = "ada") -> str:
+        """Run a shell script on a host as a person would, and return what it prints."""
+        return over_ssh(self.hosts[host], script, user)
+
+    def root(self, host: str, script: str) -> str:
+        """Run a shell script on a host as root, to its first failure."""
+        return self.ssh(
+            host, f"sudo sh -eu <<'END_OF_SCRIPT'\n{script}\nEND_OF_SCRIPT\n", user="ops"
+        )
+
+    def python(self, host: str, user: str, program: str, *arguments: str, before: str = "") -> Any:
+        """Run a person's Python program in a shell that she has activated.
+
+        Args:
+            host: where.
+            user: who she is.
+            program: its text, which prints JSON in its last line.
+            *arguments: the program's.
+            before: what she types first.
+
+        Returns:
+            What the JSON says.
+        """
+        script = f"{before}\n. /opt/mlflow/client/activate\ncat > program.py <<'END_OF_PROGRAM'\n"
+        script += f"{program}\nEND_OF_PROGRAM\npython program.py {' '.join(arguments)}\n"
+        return json.loads(self.ssh(host, script, user).splitlines()[-1])
+
+    @property
+    def _vault(self) -> Path:
+        """The file with what a team would have in its vault."""
+        return ROOT / "molecule" / self.name / "variables.yml"
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What a team would have in its vault."""
+        return dict(yaml.safe_load(self._vault.read_text()))
+
+    def play(
+        self, name: str, *arguments: str, code: int = 0, inventory: Path | None = None, **extra: Any
+    ) -> str:
+        """Run a shipped playbook with the shipped variables, see its exit code, return its output.
+
+        Args:
+            name: the playbook's.
+            *arguments: further ones.
+            code: 0, or 2 where it must fail.
+            inventory: one instead of the lab's own.
+            **extra: variables.
+        """
+        inventory = inventory or self.inventory
+        variables = inventory.with_name("group_vars")
+        if not variables.exists():  # beside the inventory, as a team has them
+            variables.symlink_to(ROOT / "inventories/scenario3/group_vars")
+        return ended(
+            ["ansible-playbook", str(ROOT / "playbooks" / name), "--inventory", str(inventory),
+             "--extra-vars", f"@{self._vault}", "--extra-vars", json.dumps(extra), *arguments],
+            code,
+        )  # fmt: skip

@@ -1,0 +1,212 @@
+"""Several hosts as one installation: what each shows, and what happens when one dies."""
+
+import json
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import Lab
+
+GATEWAY, CLIENT = "mlflow.example.com", "login.example.com"
+SERVERS = ["server1.example.com", "server2.example.com"]
+
+# Asks the TCP ports that any part of the installation could listen on.
+SCAN = """
+import asyncio, json, socket, sys
+async def answers(address, port, turn):
+    async with turn:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 5)
+        except OSError:
+            return None
+        writer.close()
+        return port
+async def main():
+    turn = asyncio.Semaphore(500)
+    seen = {}
+    for host in sys.argv[1:]:
+        address = socket.gethostbyname(host)
+        found = await asyncio.gather(*(answers(address, port, turn) for port in range(1, 65536)))
+        seen[host] = [port for port in found if port]
+    print(json.dumps(seen))
+asyncio.run(main())
+"""
+
+
+def test_only_these_ports_answer(lab: Lab) -> None:
+    hosts = [host for host in lab.hosts if host != CLIENT]
+    assert lab.python(CLIENT, "grace", SCAN, *hosts) == {
+        GATEWAY: [22, 80, 443],
+        "db.example.com": [22, 5432],
+        "s3.example.com": [22, 8333],
+        "server1.example.com": [22, 5000],
+        "server2.example.com": [22, 5000],
+    }
+
+
+CONNECT = """
+import json, psycopg
+try:
+    psycopg.connect("host=db.example.com user=mlflow dbname=mlflow")
+    said = "connected"
+except psycopg.Error as error:
+    said = str(error)
+print(json.dumps(said))
+"""
+
+
+def test_the_inner_ports_answer_nobody_but_the_installation(lab: Lab) -> None:
+    """Without a certificate of ours no server speaks, and no database to a host that is none."""
+    for server in SERVERS:
+        ask = f"curl -sk --max-time 20 https://{server}:5000/version && echo ' ANSWERED' || true"
+        assert "ANSWERED" not in lab.ssh(CLIENT, ask, "grace")
+    assert "no pg_hba.conf entry" in lab.python(CLIENT, "grace", CONNECT)
+
+
+LOG = """
+import json, sys, time
+import mlflow
+mlflow.set_experiment("while-a-server-dies")
+done, until = [], time.monotonic() + float(sys.argv[1])
+while time.monotonic() < until:
+    with mlflow.start_run() as run:
+        mlflow.log_metrics({f"m{i}": i for i in range(10)})
+        mlflow.log_params({f"p{i}": i for i in range(5)})
+    done.append(run.info.run_id)
+print(json.dumps(done))
+"""
+
+READ = """
+import json, sys
+import mlflow
+client = mlflow.MlflowClient()
+whole = []
+for run_id in json.load(open("runs.json")):
+    run = client.get_run(run_id)
+    if run.info.status == "FINISHED" and len(run.data.metrics) == 10 and len(run.data.params) == 5:
+        whole.append(run_id)
+print(json.dumps(whole))
+"""
+
+
+@pytest.mark.parametrize("victim", SERVERS)
+def test_a_server_dies_and_no_acknowledged_run_is_lost(lab: Lab, victim: str) -> None:
+    done: list[str] = []
+
+    def log() -> None:
+        done.extend(lab.python(CLIENT, "ada", LOG, "20"))
+
+    logging = threading.Thread(target=log)
+    logging.start()
+    time.sleep(10)
+    lab.root(victim, "systemctl kill --signal=KILL --kill-whom=all mlflow; systemctl stop mlflow")
+    logging.join()
+    try:
+        assert len(done) > 10, done
+        bring = f"cat > runs.json <<'END_OF_RUNS'\n{json.dumps(done)}\nEND_OF_RUNS"
+        assert lab.python(CLIENT, "ada", READ, before=bring) == done
+    finally:
+        lab.root(victim, "systemctl reset-failed mlflow; systemctl start mlflow")
+
+
+def test_both_servers_work(lab: Lab) -> None:
+    """Requests go to either, and either believes the same passwords and signs the same sessions."""
+    before = {host: lab.root(host, "journalctl -u mlflow | wc -l") for host in SERVERS}
+    assert set(before) == set(SERVERS)
+    keys = {lab.root(host, "sha256sum < /etc/mlflow/secrets.env") for host in SERVERS}
+    assert len(keys) == 1
+    said = {
+        host: lab.root(GATEWAY, f"ss -Htn state established dst {lab.address(host)} | wc -l")
+        for host in SERVERS
+    }
+    assert all(int(count) > 0 for count in said.values()), said
+
+
+DIRECT = """
+import json, os
+from urllib.parse import urlsplit
+import mlflow, requests
+
+hosts, send = set(), requests.Session.send
+def noted(self, request, **settings):
+    hosts.add(f"{request.method} {urlsplit(request.url).netloc}")
+    return send(self, request, **settings)
+requests.Session.send = noted
+
+open("large.bin", "wb").write(os.urandom(520 << 20))  # larger files are sent in parts
+mlflow.set_experiment("presigned")
+with mlflow.start_run() as run:
+    mlflow.log_artifact("large.bin")
+got = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="large.bin")
+same = open(got, "rb").read() == open("large.bin", "rb").read()
+os.unlink("large.bin"); os.unlink(got)
+print(json.dumps({"same": same, "hosts": sorted(host for host in hosts if "s3" in host)}))
+"""
+
+
+def test_artifacts_go_straight_to_the_store(lab: Lab) -> None:
+    """Both ways by presigned addresses, with nothing but what the playbook gave the client."""
+    store = "s3.example.com:8333"
+    seen = lab.python(CLIENT, "ada", DIRECT)
+    assert seen == {"same": True, "hosts": [f"GET {store}", f"PUT {store}"]}
+
+
+@pytest.fixture
+def given(lab: Lab, tmp_path: Path) -> dict[str, Any]:
+    """The same database and bucket as a team's own: no host for them, but variables."""
+    groups = json.loads(lab.inventory.read_text())
+    for group in ("mlflow_database", "mlflow_store"):
+        for host in groups.pop(group)["hosts"]:
+            groups["scenario3"]["hosts"].pop(host)
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps(groups))
+    lines = lab.root(SERVERS[0], "cat /etc/mlflow/server.env").splitlines()
+    settings = dict(line.split("=", 1) for line in lines if line and line[0] != "#")
+    return {
+        "inventory": inventory,
+        "mlflow_server_database_host": "db.example.com",
+        "mlflow_server_database_password": lab.root(
+            "db.example.com", "cat /etc/postgresql/mlflow-password"
+        ).strip(),
+        "mlflow_server_database_ca": "/etc/ssl/mlflow/ca.pem",
+        "mlflow_server_s3_endpoint_url": "https://s3.example.com:8333",
+        "mlflow_server_s3_region": "us-east-1",
+        "mlflow_server_s3_ca_bundle": "/etc/ssl/mlflow/ca.pem",
+        "mlflow_server_s3_access_key": settings["AWS_ACCESS_KEY_ID"].strip('"'),
+        "mlflow_server_s3_secret_key": settings["AWS_SECRET_ACCESS_KEY"].strip('"'),
+        "s3_bucket_create": False,
+    }
+
+
+def test_a_database_and_a_bucket_of_the_team_s_own(lab: Lab, given: dict[str, Any]) -> None:
+    """The roles are skipped, the variables used: they say what the roles said, so nothing moves."""
+    said = lab.play("scenario3.yml", **given)
+    assert set(re.findall(r"changed=(\d+)", said)) == {"0"}
+    assert "checks in" in said  # the smoke
+
+
+@pytest.mark.parametrize(
+    "variable, value, words",
+    [
+        ("mlflow_server_database_password", "wrong", ["mlflow_server_database_password"]),
+        ("mlflow_server_database_host", "nowhere.example.com", ["mlflow_server_database_host"]),
+        ("mlflow_server_database_ca", "system", ["mlflow_server_database_ca"]),
+        ("mlflow_server_s3_secret_key", "wrong", ["mlflow_server_s3_secret_key"]),
+        ("mlflow_server_s3_ca_bundle", "", ["mlflow_server_s3_ca_bundle"]),
+        ("mlflow_bucket", "somebody-elses", ["mlflow_bucket", "somebody-elses"]),
+    ],
+)
+def test_what_the_team_gave_does_not_work(
+    lab: Lab, given: dict[str, Any], variable: str, value: str, words: list[str]
+) -> None:
+    """The first attempt with these very credentials is answered in a sentence; nothing moves."""
+    state = "systemctl show --property InvocationID mlflow; sha256sum /etc/mlflow/*"
+    before = [lab.root(host, state) for host in SERVERS]
+    said = lab.play("scenario3.yml", "--skip-tags", "smoke", code=2, **{**given, variable: value})
+    error = " ".join(said.rpartition("fatal:")[2].split())
+    for word in words:
+        assert word in error
+    assert [lab.root(host, state) for host in SERVERS] == before
