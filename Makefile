@@ -26,8 +26,8 @@ scenario1: $(TOOLS) ## Give this account a local MLflow, and prove it
 scenario2: $(TOOLS) ## Make this Debian host a team's tracking server, and prove it (ARGS=-K asks for sudo's password)
 	ansible-playbook playbooks/scenario2.yml $(ARGS)
 
-scenario3: ## Not here yet
-	@echo "playbooks/scenario3.yml does not exist yet; scenario1 and scenario2 do." >&2; exit 1
+scenario3: $(TOOLS) ## Give several data scientists a server, over SSH, and prove it (ARGS="-i inventories/<yours>")
+	ansible-playbook playbooks/scenario3.yml $(ARGS)
 
 test: lint ## Run all tests, on containers that they make themselves
 	molecule/run.py --unit
