@@ -1,0 +1,132 @@
+"""What a database that MLflow cannot use is answered with: a sentence with the variable to change.
+
+The messages are those that PostgreSQL 15 and psycopg 3.3 gave when it was tried.
+"""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PASSWORD = "p@ss:/?#[]%&' \"ä{host}"  # noqa: S105
+FOUND = 'connection failed: connection to server at "192.0.2.7", port 5432 failed: '
+
+
+@pytest.fixture(scope="module")
+def schema() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "mlflow_schema", ROOT / "roles/mlflow_server/files/schema.py"
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# what was said: words that the answer must have
+SAID = {
+    "failed to resolve host 'db': [Errno -2] Name or service not known": [
+        "mlflow_server_database_host",
+        "getent hosts db",
+    ],
+    FOUND + "Connection refused\n\tIs the server running on that host and accepting TCP/IP?": [
+        "mlflow_server_database_port",
+        "db refuses connections on port 5433",
+    ],
+    "connection timeout expired": ["firewalls", "db does not answer on port 5433"],
+    FOUND + 'FATAL:  password authentication failed for user "mlflow"': [
+        "mlflow_server_database_password",
+        'user "ml/flow"',
+    ],
+    FOUND + "fe_sendauth: no password supplied": ["mlflow_server_database_password"],
+    FOUND + 'FATAL:  database "runs" does not exist': [
+        "mlflow_server_database_name",
+        'CREATE DATABASE "runs" OWNER "ml/flow"',
+    ],
+    FOUND + 'FATAL:  no pg_hba.conf entry for host "192.0.2.9", user "mlflow", database "runs", '
+    "no encryption": ["mlflow_server_database_sslmode: verify-full", '"192.0.2.9"'],
+    FOUND + 'FATAL:  no pg_hba.conf entry for host "192.0.2.9", user "mlflow", database "runs", '
+    "SSL encryption": ['hostssl "runs" "ml/flow" <address of this host>/32', '"192.0.2.9"'],
+    FOUND + "server does not support SSL, but SSL was required": [
+        "mlflow_server_database_sslmode is verify-full"
+    ],
+    FOUND + "SSL error: certificate verify failed": ["mlflow_server_database_ca (/etc/ssl/x.pem)"],
+    FOUND + 'root certificate file "/etc/ssl/x.pem" does not exist\nEither provide the file': [
+        "mlflow_server_database_ca is /etc/ssl/x.pem"
+    ],
+    FOUND + 'server certificate for "pg" (and 1 other name) does not match host name "db"': [
+        "mlflow_server_database_host",
+        'certificate for "pg"',
+    ],
+    FOUND + "FATAL:  sorry, too many clients already": [
+        "mlflow_server_workers",
+        "too many clients",
+    ],
+    FOUND + 'FATAL:  role "mlflow" is not permitted to log in': ['ALTER ROLE "ml/flow" LOGIN'],
+    FOUND + "FATAL:  the database system is starting up": [
+        "is starting up. Run the playbook again"
+    ],
+    "something new": ["something new", "mlflow_server_database_*"],
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_each_failure_has_a_remedy(schema: ModuleType, said: str) -> None:
+    uri = (
+        f"postgresql+psycopg://{quote('ml/flow', safe='')}:{quote(PASSWORD, safe='')}@db:5433/runs"
+        "?sslmode=verify-full&sslrootcert=/etc/ssl/x.pem"
+    )
+    answer = schema.remedy("tracking", uri, said)
+    for word in SAID[said]:
+        assert word in answer
+    assert "p@ss" not in answer
+    assert "{" not in answer
+
+
+def test_authentication_has_a_database_of_its_own(schema: ModuleType) -> None:
+    answer = schema.remedy(
+        "auth", "postgresql+psycopg://m@/u?host=%2Frun", 'database "u" does not exist'
+    )
+    assert "mlflow_server_auth_database" in answer
+
+
+class Connection:
+    """Answers every question with one row."""
+
+    def __init__(self, *row: Any) -> None:
+        self.row = row
+
+    def execute(self, _: str) -> "Connection":
+        return self
+
+    def fetchone(self) -> tuple[Any, ...]:
+        return self.row
+
+
+@pytest.mark.parametrize(
+    "row, workers, words",
+    [
+        ((97, -1, -1), 2, []),
+        ((90, -1, -1), 2, []),  # the very last
+        ((89, -1, -1), 2, ["89 connections (max_connections)", "may open 90", "to 14 together"]),
+        ((97, 40, -1), 2, ["40 connections (CONNECTION LIMIT of the role)"]),
+        ((97, None, 30), 2, ["30 connections (CONNECTION LIMIT of the database)"]),
+        ((97, -1, -1), 40, ["mlflow_server_workers to 16"]),
+    ],
+)
+def test_connections(
+    schema: ModuleType, row: tuple[Any, ...], workers: int, words: list[str]
+) -> None:
+    """What all servers may open, against the least of what limits them."""
+    asked = {"servers": 1, "workers": workers, "pools": 3, "each": 15}
+    if not words:
+        schema.check_connections(Connection(*row), **asked)
+        return
+    with pytest.raises(schema.Unfit) as refused:
+        schema.check_connections(Connection(*row), **asked)
+    for word in words:
+        assert word in str(refused.value)
