@@ -1,0 +1,454 @@
+"""Look at a host's PostgreSQL; bring it to where the role `postgresql` wants it.
+
+  look      what must be known before anything changes, as JSON
+  apply     do what is not yet so: TLS files, reload, restart, role, databases; a line for each
+  compare   the same lines, and nothing is done
+
+The second argument is a JSON object with port, clients, owner, databases and password_file; the
+last two verbs take certificate, key and least_connections as well. A password is in no argument: it
+is read from its file, and PostgreSQL gets the SCRAM verifier, never the password.
+
+Run by the host's own Python, as root; what needs PostgreSQL's superuser runs as `postgres`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+VERB, ASKED = sys.argv[1], json.loads(sys.argv[2])
+
+
+class Refusal(Exception):
+    """What stands in the way, and what to do, in a sentence or two."""
+
+
+class Cluster:
+    """One of Debian's clusters, as `pg_lsclusters` lists it."""
+
+    def __init__(self, line: str) -> None:
+        self.version, self.name, port, _, _, self.data, self.log = line.split()[:7]
+        self.port = int(port)  # what its settings say; see `running` for what is so
+        self.config = Path("/etc/postgresql", self.version, self.name)
+        self.settings = self.config / "conf.d/mlflow.conf"
+        self.unit = f"postgresql@{self.version}-{self.name}.service"
+
+    def running(self) -> dict:
+        """Return pid, port and socket directory of the running server, {} if there is none."""
+        try:
+            lines = Path(self.data, "postmaster.pid").read_text().splitlines()
+            pid = int(lines[0])
+            if Path("/proc", str(pid), "comm").read_text().strip() != "postgres":
+                return {}
+            return {"pid": pid, "port": lines[3], "socket": lines[4].split(",")[0]}
+        except (OSError, IndexError, ValueError):
+            return {}
+
+    def sql(self, statement: str) -> str:
+        """Run SQL as the superuser, over the Unix socket; return what it answers.
+
+        Raises Refusal with the server's words.
+        """
+        server = self.running()
+        done = run(
+            "runuser", "--user=postgres", "--", "psql", "--no-psqlrc", "--quiet", "--no-align",
+            "--tuples-only", "--set=ON_ERROR_STOP=1", "--dbname=postgres", "--no-password",
+            f"--host={server.get('socket')}", f"--port={server.get('port')}", stdin=statement,
+        )  # fmt: skip
+        if done.returncode:
+            raise Refusal(f"It refused a statement: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def last_words(self) -> str:
+        """Return the end of its log."""
+        try:
+            lines = Path(self.log).read_text(errors="replace").splitlines()[-8:]
+        except OSError:
+            lines = []
+        return "\n  ".join([f"The end of {self.log}:", *lines])
+
+
+def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command, in no directory that `postgres` might not read, in no language but C."""
+    return subprocess.run(
+        command, input=stdin, cwd="/", env={**os.environ, "LC_ALL": "C.UTF-8"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def clusters() -> list[Cluster]:
+    """Return all clusters of this host."""
+    if not shutil.which("pg_lsclusters"):
+        return []
+    return [Cluster(line) for line in run("pg_lsclusters", "--no-header").stdout.splitlines()]
+
+
+def chosen(found: list[Cluster]) -> Cluster | None:
+    """Return the only cluster, or the one of the port that is asked for."""
+    if len(found) == 1:
+        return found[0]
+    return next((cluster for cluster in found if cluster.port == ASKED["port"]), None)
+
+
+# look --------------------------------------------------------------------------------------------
+
+
+def system() -> dict[str, str]:
+    """Return what the host says of its distribution."""
+    lines = Path("/etc/os-release").read_text().splitlines()
+    return {name: value.strip('"') for name, _, value in (line.partition("=") for line in lines)}
+
+
+def memory_mb() -> int:
+    """Return the host's memory, or the part of it that a container may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        pass
+    return total // 2**20
+
+
+def half_installed() -> bool:
+    """Return whether an installation was cut off; apt refuses any other until it is finished."""
+    states = run("dpkg-query", "--show", "--showformat=${db:Status-Status}\n").stdout.split()
+    unfinished = {"unpacked", "half-configured", "half-installed", "triggers-pending"}
+    return bool(unfinished & {*states}) or any(
+        file.name.isdigit() for file in Path("/var/lib/dpkg/updates").glob("*")
+    )
+
+
+def listener(own_pid: int) -> str:
+    """Return who else listens on the port that is asked for, '' for nobody."""
+    sockets = set()
+    for table in Path("/proc/net/tcp"), Path("/proc/net/tcp6"):
+        for line in table.read_text().splitlines()[1:] if table.exists() else []:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == ASKED["port"]:
+                sockets.add(f"socket:[{fields[9]}]")
+    if not sockets:
+        return ""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(link.readlink()) not in sockets:
+                continue
+            process = link.parent.parent
+            if int(process.name) == own_pid:
+                return ""
+            return f"process {process.name} ({(process / 'comm').read_text().strip()})"
+        except OSError:  # it ended meanwhile
+            continue
+    return "a process that this host does not show"
+
+
+def addresses(client: str) -> list[str]:
+    """Return a client's addresses as pg_hba.conf writes them, [] for an unknown name."""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(client, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return []
+    # Debian's /etc/hosts calls the host itself 127.0.1.1; who connects to that is 127.0.0.1.
+    if any(address == "::1" or address.startswith("127.") for address in found):
+        found |= {"127.0.0.1", "::1"}
+    found = {address for address in found if "%" not in address}  # link-local
+    return [f"{address}/{128 if ':' in address else 32}" for address in sorted(found)]
+
+
+def databases(cluster: Cluster) -> dict[str, dict]:
+    """Return all databases but PostgreSQL's own."""
+    return json.loads(
+        cluster.sql("""
+        SELECT coalesce(json_object_agg(datname, json_build_object(
+            'owner', pg_get_userbyid(datdba),
+            'encoding', pg_encoding_to_char(encoding),
+            'public', has_database_privilege('public', oid, 'CONNECT')
+                      OR has_database_privilege('public', oid, 'TEMPORARY'))), '{}')
+        FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'""")
+    )
+
+
+def look() -> dict:
+    """Return what the role must know of the host."""
+    found = clusters()
+    cluster = chosen(found)
+    server = cluster.running() if cluster else {}
+    there = databases(cluster) if cluster and server else {}
+    distribution = system()
+    version = distribution.get("VERSION_ID", "99")  # testing has none
+    nearest = Path("/var/lib/postgresql")
+    while not nearest.exists():
+        nearest = nearest.parent
+    try:
+        password = Path(ASKED["password_file"]).stat()
+    except OSError:
+        password = None
+    installed = [path.parts[-3] for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
+    wanted = {"owner": ASKED["owner"], "encoding": "UTF8"}
+    return {
+        "root": os.geteuid() == 0,
+        "systemd": Path("/run/systemd/system").is_dir(),
+        "pid1": Path("/proc/1/comm").read_text().strip(),
+        "system": distribution.get("PRETTY_NAME", "an unknown system"),
+        "debian": distribution.get("ID") == "debian" and float(version) >= 12,
+        "memory_mb": memory_mb(),
+        "free_mb": shutil.disk_usage(str(nearest)).free // 1000000,
+        "half_installed": bool(shutil.which("dpkg")) and half_installed(),
+        "installed": max(installed, default=""),
+        "clusters": [f"{one.version}/{one.name} on {one.port}" for one in found],
+        "cluster": (
+            {"version": cluster.version, "name": cluster.name, "running": bool(server)}
+            if cluster
+            else {}
+        ),
+        "listener": listener(server.get("pid", 0)),
+        "clients": {client: addresses(client) for client in ASKED["clients"]},
+        # Once the cluster is this role's, a team may have put more into it.
+        "foreign": (
+            sorted({*there} - {*ASKED["databases"]})
+            if cluster and not cluster.settings.exists()
+            else []
+        ),
+        "refused": [
+            f"{name} of {there[name]['owner']} ({there[name]['encoding']})"
+            for name in ASKED["databases"]
+            if name in there and not wanted.items() <= there[name].items()
+        ],
+        "password_file": bool(password),
+        "password": bool(
+            password and password.st_size and password.st_uid == 0 and password.st_mode & 0o077 == 0
+        ),
+    }
+
+
+# apply -------------------------------------------------------------------------------------------
+
+
+def did(what: str) -> bool:
+    """Report one thing that is not as it should be; return whether to do it."""
+    print(what, flush=True)
+    return VERB == "apply"
+
+
+def install_tls(cluster: Cluster) -> list[Path]:
+    """Give PostgreSQL copies of certificate and key, which it could not read where they are.
+
+    Returns the copies. Raises Refusal where the two do not belong together.
+    """
+    if not ASKED["clients"]:
+        return []
+    sources = {"certificate": Path(ASKED["certificate"]), "key": Path(ASKED["key"])}
+    copies = {"certificate": cluster.config / "mlflow.pem", "key": cluster.config / "mlflow.key"}
+    for what, source in sources.items():
+        if not source.is_file():
+            if VERB == "compare":  # a role before this one would have made it
+                return []
+            raise Refusal(f"postgresql_tls_{what} is {source}, which is not there.")
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sources["certificate"], sources["key"], password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        raise Refusal(
+            f"postgresql_tls_certificate ({sources['certificate']}) and postgresql_tls_key "
+            f"({sources['key']}) are not a certificate with its key, in PEM, without a passphrase: "
+            f"{error}"
+        ) from error
+    # The key first: a reload in between is refused, and PostgreSQL goes on with the old pair.
+    for what in ("key", "certificate"):
+        content = sources[what].read_bytes()
+        if copies[what].is_file() and copies[what].read_bytes() == content:
+            continue
+        if did(f"TLS {what}"):
+            # As the directory's owner, so that root follows no link that it may have put there.
+            done = run(
+                "runuser", "--user=postgres", "--", "sh", "-c",
+                'umask 077; cat > "$1.new" && mv "$1.new" "$1"', "sh", str(copies[what]),
+                stdin=content.decode(),
+            )  # fmt: skip
+            if done.returncode:
+                raise Refusal(f"{copies[what]} cannot be written: {done.stderr.strip()}")
+    return list(copies.values())
+
+
+def loaded(cluster: Cluster) -> float:
+    """Return when PostgreSQL last read its files."""
+    return float(cluster.sql("SELECT extract(epoch FROM pg_conf_load_time())"))
+
+
+def load(cluster: Cluster, files: list[Path]) -> None:
+    """Have PostgreSQL read what is newer than what it has, and restart for what it only reads then.
+
+    Raises Refusal where it does not.
+    """
+    before = loaded(cluster)
+    if max(path.stat().st_ctime for path in files) > before:
+        # A reload would take the good half of a bad file, and a restart none: not with a bad file.
+        bad = cluster.sql("""
+            SELECT sourcefile || ':' || sourceline || ': ' || error FROM pg_file_settings
+            WHERE error IS NOT NULL AND error <> 'setting could not be applied'
+            UNION ALL SELECT 'pg_hba.conf:' || line_number || ': ' || error FROM pg_hba_file_rules
+            WHERE error IS NOT NULL AND error NOT LIKE '%because SSL is disabled'""")
+        if bad:
+            raise Refusal(f"Its files have errors, and were not loaded: {bad}")
+        if did("reload"):
+            cluster.sql("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + 15
+            while loaded(cluster) <= before:
+                if time.monotonic() > deadline:
+                    raise Refusal(f"It was told to reload and did not. {cluster.last_words()}")
+                time.sleep(0.05)
+    ours = re.findall(r"(?m)^(\w+) *=", cluster.settings.read_text())
+    pending = cluster.sql("SELECT name FROM pg_settings WHERE pending_restart ORDER BY 1").split()
+    if wanting := [name for name in pending if name in ours]:
+        restart = did(f"restart, for {', '.join(wanting)}")
+        if restart and run("systemctl", "restart", cluster.unit).returncode:
+            raise Refusal(
+                f"It does not start with its new settings ({cluster.settings}). "
+                f"{cluster.last_words()}"
+            )
+
+
+def check_settings(cluster: Cluster) -> None:
+    """See that no other file or ALTER SYSTEM overrides what the rest relies on.
+
+    Raises Refusal naming the place.
+    """
+    wanted = {"listen_addresses": "*" if ASKED["clients"] else "", "port": str(ASKED["port"]),
+              "ssl": "on" if ASKED["clients"] else "off"}  # fmt: skip
+    rows = json.loads(
+        cluster.sql("""
+        SELECT json_object_agg(name, json_build_array(setting, sourcefile || ':' || sourceline))
+        FROM pg_settings WHERE name IN ('listen_addresses', 'port', 'ssl', 'max_connections')""")
+    )
+    wrong = [name for name, value in wanted.items() if rows[name][0] != value]
+    if int(rows["max_connections"][0]) < ASKED["least_connections"]:
+        wrong.append("max_connections")
+    if wrong:
+        places = ", ".join(f"{name} = '{rows[name][0]}' ({rows[name][1]})" for name in wrong)
+        raise Refusal(
+            f"{cluster.settings} does not decide: {places}. Remove that there (where it is "
+            f"postgresql.auto.conf: ALTER SYSTEM RESET {wrong[0]}), and have it read: "
+            "SELECT pg_reload_conf();"
+        )
+
+
+def check_tls(cluster: Cluster, certificate: Path) -> None:
+    """See that PostgreSQL speaks TLS, with this certificate. Raises Refusal if it does not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # compared as a whole instead
+    text = certificate.read_text()
+    first = text[text.index("-----BEGIN CERT") : text.index("-----END CERT")] + ssl.PEM_FOOTER
+    try:
+        with socket.create_connection(("127.0.0.1", ASKED["port"]), 10) as plain:
+            plain.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")  # SSLRequest
+            if plain.recv(1) != b"S":
+                raise Refusal(f"It offers no TLS. {cluster.last_words()}")
+            with context.wrap_socket(plain) as speaking:
+                shown = speaking.getpeercert(binary_form=True)
+    except OSError as error:
+        raise Refusal(f"It does not speak TLS: {error}. {cluster.last_words()}") from error
+    if shown != ssl.PEM_cert_to_DER_cert(first):
+        raise Refusal(f"It shows another certificate than {certificate}. {cluster.last_words()}")
+
+
+def verifier(password: str, salt: bytes, iterations: int) -> str:
+    """Return what PostgreSQL keeps of an ASCII password (RFC 5803)."""
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    client = hashlib.sha256(hmac.new(salted, b"Client Key", "sha256").digest()).digest()
+    server = hmac.new(salted, b"Server Key", "sha256").digest()
+    text = (base64.b64encode(part).decode() for part in (salt, client, server))
+    return "SCRAM-SHA-256${}:{}${}:{}".format(iterations, *text)
+
+
+def is_verifier(kept: str, password: str) -> bool:
+    """Return whether what PostgreSQL keeps is that of a password."""
+    parts = re.match(r"SCRAM-SHA-256\$(\d+):([^$]+)\$", kept)
+    return bool(parts) and hmac.compare_digest(
+        kept, verifier(password, base64.b64decode(parts.group(2)), int(parts.group(1)))
+    )
+
+
+def provide(cluster: Cluster) -> None:
+    """Make the role and its databases, closed to all others."""
+    owner = ASKED["owner"]
+    answer = cluster.sql(f"""
+        SELECT json_build_object('password', coalesce(rolpassword, ''), 'plain', rolcanlogin AND NOT
+            (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls))
+        FROM pg_authid WHERE rolname = '{owner}'""")  # noqa: S608 the role allows no quotes
+    role = json.loads(answer or "{}")
+    file = Path(ASKED["password_file"])
+    password = file.read_text().strip() if ASKED["clients"] and file.exists() else ""
+
+    statements = []
+    if not role and did(f"role {owner}"):
+        statements.append(f'CREATE ROLE "{owner}" LOGIN')
+    elif role and not role["plain"] and did(f"role {owner}: may log in, and no more"):
+        no_more = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+        statements.append(f'ALTER ROLE "{owner}" LOGIN {no_more}')
+    if not ASKED["clients"]:
+        if role.get("password") and did(f"role {owner}: no password"):
+            statements.append(f'ALTER ROLE "{owner}" PASSWORD NULL')
+    elif not is_verifier(role.get("password", ""), password) and did(f"role {owner}: password"):
+        kept = verifier(password, secrets.token_bytes(16), 4096)
+        statements.append(f"ALTER ROLE \"{owner}\" PASSWORD '{kept}'")
+    there = databases(cluster)
+    for name in ASKED["databases"]:
+        if name not in there and did(f"database {name}"):
+            kind = "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'"
+            statements.append(f'CREATE DATABASE "{name}" OWNER "{owner}" {kind}')
+        if there.get(name, {"public": True})["public"] and did(f"database {name}: for it alone"):
+            statements.append(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+    if statements:
+        # Not even the verifier gets into the server's log, whatever happens.
+        quiet = ["SET log_statement = 'none'", "SET log_min_duration_statement = -1",
+                 "SET log_min_error_statement = 'panic'"]  # fmt: skip
+        cluster.sql(";\n".join([*quiet, *statements, ""]))
+
+
+def apply() -> None:
+    """Bring the cluster to where it should be. Raises Refusal where that cannot be."""
+    cluster = chosen(clusters())
+    if not cluster:
+        raise Refusal("There is no cluster, or more than one.")
+    if not cluster.running():
+        if not did("start"):
+            return
+        if run("systemctl", "start", cluster.unit).returncode:
+            raise Refusal(f"It does not start. {cluster.last_words()}")
+    copies = install_tls(cluster)
+    files = [cluster.settings, cluster.config / "pg_hba.conf", *copies]
+    load(cluster, [path for path in files if path.exists()])
+    if VERB == "apply":  # else its files are not yet what they will be
+        check_settings(cluster)
+        if copies:
+            check_tls(cluster, copies[0])
+    provide(cluster)
+
+
+def main() -> int:
+    """Do what the first argument says; return the exit code."""
+    try:
+        if VERB == "look":
+            print(json.dumps(look()))
+        else:
+            apply()
+    except Refusal as refusal:
+        print(refusal, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
