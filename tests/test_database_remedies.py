@@ -51,6 +51,10 @@ SAID = {
     "no encryption": ["mlflow_server_database_sslmode: verify-full", '"192.0.2.9"'],
     FOUND + 'FATAL:  no pg_hba.conf entry for host "192.0.2.9", user "mlflow", database "runs", '
     "SSL encryption": ['hostssl "runs" "ml/flow" <address of this host>/32', '"192.0.2.9"'],
+    'FATAL:  no pg_hba.conf entry for host "[local]", user "mlflow", database "runs", no encryption': [
+        'local "runs" "ml/flow" peer',
+        "mlflow_server_database_name",
+    ],
     FOUND + "server does not support SSL, but SSL was required": [
         "mlflow_server_database_sslmode is verify-full"
     ],

@@ -104,6 +104,11 @@ REMEDIES = {
         'the Unix socket admits system user and role of one name, and the role is "{user}". Set '
         "mlflow_server_database_user to the value of mlflow_server_user."
     ),
+    r'no pg_hba.conf entry for host "\[local\]"': (
+        'on its Unix socket it does not admit user "{user}" to database "{database}". Set {name} or '
+        "mlflow_server_database_user; or have the DBA add to pg_hba.conf: "
+        'local "{database}" "{user}" peer'
+    ),
     "no pg_hba.conf entry.*no encryption": (
         "it does not admit this host, this user or a connection without TLS: {said}. Set "
         "mlflow_server_database_sslmode: verify-full; or have the DBA add a line to pg_hba.conf."
