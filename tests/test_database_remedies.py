@@ -51,7 +51,8 @@ SAID = {
     "no encryption": ["mlflow_server_database_sslmode: verify-full", '"192.0.2.9"'],
     FOUND + 'FATAL:  no pg_hba.conf entry for host "192.0.2.9", user "mlflow", database "runs", '
     "SSL encryption": ['hostssl "runs" "ml/flow" <address of this host>/32', '"192.0.2.9"'],
-    'FATAL:  no pg_hba.conf entry for host "[local]", user "mlflow", database "runs", no encryption': [
+    'FATAL:  no pg_hba.conf entry for host "[local]", user "mlflow", database "runs", '
+    "no encryption": [
         'local "runs" "ml/flow" peer',
         "mlflow_server_database_name",
     ],

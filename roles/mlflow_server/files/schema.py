@@ -105,8 +105,8 @@ REMEDIES = {
         "mlflow_server_database_user to the value of mlflow_server_user."
     ),
     r'no pg_hba.conf entry for host "\[local\]"': (
-        'on its Unix socket it does not admit user "{user}" to database "{database}". Set {name} or '
-        "mlflow_server_database_user; or have the DBA add to pg_hba.conf: "
+        'on its Unix socket it does not admit user "{user}" to database "{database}". Set {name} '
+        "or mlflow_server_database_user; or have the DBA add to pg_hba.conf: "
         'local "{database}" "{user}" peer'
     ),
     "no pg_hba.conf entry.*no encryption": (
