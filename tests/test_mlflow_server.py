@@ -186,9 +186,94 @@ def test_unit_guards_a_socket(render: Render) -> None:
         mlflow_server_socket_group="www-data",
         mlflow_server_auth=True,
     )
-    assert "ExecStartPre=+chgrp www-data /run/mlflow" in unit
+    # Before each other command systemd gives the directory to the service's own group again.
+    commands = [line for line in unit.splitlines() if line.startswith("Exec")]
+    assert commands[-1] == "ExecStartPost=+chgrp www-data /run/mlflow"
     assert "RuntimeDirectoryMode=0750" in unit
     assert "mlflow-serve --app-name basic-auth" in unit
+
+
+TLS: dict[str, object] = {
+    "inventory_hostname": "team1",
+    "mlflow_server_host": "0.0.0.0",  # noqa: S104
+    "mlflow_server_tls_certificate": "/etc/ssl/own.pem",
+    "mlflow_server_tls_key": "/etc/ssl/own.key",
+    "mlflow_server_tls_client_ca": "/etc/ssl/ca.pem",
+}
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "gunicorn"])
+def test_mutual_tls(render: Render, server: str) -> None:
+    """The service has a copy of the key, and asks everybody for a certificate."""
+    unit = render("mlflow.service", **TLS)
+    assert "--mode=0400 /etc/ssl/own.key /run/mlflow/tls.key" in unit
+    found = settings(render("server.env", **TLS))
+    assert found["MLFLOW_LISTEN_TLS_NAME"] == "team1"
+    # MLflow is not installed here, and what is looked at does not use it.
+    program = f"""
+import runpy, sys, types
+mlflow = types.ModuleType("mlflow")
+mlflow.server, mlflow.cli = mlflow, None
+sys.modules.update({{"mlflow": mlflow, "mlflow.server": mlflow, "mlflow.cli": mlflow}})
+adapted = runpy.run_path("{ROLE}/files/serve.py")["adapted"]
+print(*adapted(["python", "-m", "{server}", "app"], {found!r}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    prefix = "--ssl-" if server == "uvicorn" else "--"
+    for words in (
+        "certfile /etc/ssl/own.pem",
+        "keyfile /run/mlflow/tls.key",
+        "ca-certs /etc/ssl/ca.pem",
+        "cert-reqs 2",
+    ):
+        assert prefix + words in done.stdout
+    assert done.stdout.endswith(" app\n")
+
+
+# name: (hosts that have keys, each with its leader; where s1, whose leader is s1, has its own from)
+SOURCES: dict[str, tuple[dict[str, str], str]] = {
+    "nobody has any": ({}, "s1"),
+    "all have": ({"s1": "s1", "s2": "s1"}, "s1"),
+    "the leader lost them": ({"s2": "s1"}, "s2"),
+    "the other is a stranger": ({"s2": "s2"}, "s1"),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_keys_come_from_the_leader(case: str, tmp_path: Path) -> None:
+    """Or from a server that had them from it, and never from one that has another leader."""
+    having, source = SOURCES[case]
+    seen = {
+        host: {
+            "stdout": json.dumps(
+                {
+                    "leader": having.get(host, "s1"),
+                    "absent": [] if host in having else ["/etc/mlflow/secrets.env"],
+                }
+            )
+        }
+        for host in ("s1", "s2")
+    }
+    play = {
+        "hosts": "s1,s2",
+        "gather_facts": False,
+        "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
+        "tasks": [
+            {"ansible.builtin.set_fact": {"__mlflow_server_probe": "{{ seen[host] }}"}},
+            {"ansible.builtin.debug": {"msg": "source={{ __mlflow_server_source }}"}},
+        ],
+    }  # fmt: skip
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(yaml.safe_dump([play], sort_keys=False))
+    extra = {"mlflow_server_leader": "s1", "host": "{{ inventory_hostname }}", "seen": seen}
+    done = subprocess.run(
+        [ANSIBLE, "-i", "s1,s2", playbook, "-e", json.dumps(extra)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(f"source={source}") == 2, done.stdout
 
 
 # name: (variables, words that the one error must have)
@@ -207,6 +292,11 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
         {"mlflow_server_socket": "/srv/s"},
         ["mlflow_server_socket", "/run/mlflow/"],
     ),
+    "half of TLS": (
+        {"mlflow_server_tls_certificate": "/etc/ssl/own.pem"},
+        ["mlflow_server_tls_key", "mlflow_server_tls_client_ca", "all be set"],
+    ),
+    "an unknown leader": ({"mlflow_server_leader": "nobody"}, ["mlflow_server_leader", "nobody"]),
     "a relative directory": (
         {"mlflow_server_state_dir": "data"},
         ["mlflow_server_state_dir", "absolute"],

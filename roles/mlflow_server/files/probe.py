@@ -1,8 +1,9 @@
 """Tell what the role `mlflow_server` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with unit, port (0: none), user, state_dir, database (path of the SQLite
-file, '' for none), and files: how directories and fixed files should be, each with path, owner,
-group, mode and, where the content is fixed, sha256. One look here saves a round trip for each.
+Argument: a JSON object with unit, leader (given back), port (0: none), user, state_dir, database
+(path of the SQLite file, '' for none), and files: how directories and fixed files should be, each
+with path, owner, group, mode and, where the content is fixed, sha256. One look here saves a round
+trip for each.
 
 Run by the host's own Python, as root: nothing newer than Python 3.6.
 """
@@ -127,6 +128,8 @@ print(
             "state_owner": owner(state_dir),
             "database": file_kind(database) if asked["database"] else "none",
             "database_owner": owner(database) if asked["database"] else "",
+            "leader": asked["leader"],
+            "absent": [file["path"] for file in asked["files"] if not os.path.exists(file["path"])],
             "amiss": [file["path"] for file in asked["files"] if not as_wanted(file)],
         }
     )

@@ -5,14 +5,18 @@ environment, starts it as a child and then only waits. Here MLflow computes the 
 process then *becomes* the web server. What is replaced is the one function through which every
 MLflow from 2.22 to 3.17 starts its child; all else, and every decision, stays MLflow's own.
 
-Arguments are those of `mlflow server`; settings come from its environment variables, and one
-of our own: MLFLOW_LISTEN_SOCKET, the path of a Unix socket to listen on instead of TCP.
+Arguments are those of `mlflow server`; settings come from its environment variables, and some of
+our own: MLFLOW_LISTEN_SOCKET, the path of a Unix socket to listen on instead of TCP; and
+MLFLOW_LISTEN_TLS_CERTIFICATE, _KEY and _CLIENT_CA, for TLS that only holders of a certificate of
+that CA get past.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import mlflow.server
@@ -22,12 +26,13 @@ from mlflow.cli import cli
 GRACE = 5
 
 
-def adapted(command: list[str], socket: str) -> list[str]:
-    """Return the web server's command with a bounded stop, and the socket (or '') it listens on.
+def adapted(command: list[str], settings: Mapping[str, str]) -> list[str]:
+    """Return the web server's command with a bounded stop, and the socket or TLS that is set.
 
     MLflow 3 runs uvicorn, MLflow 2 gunicorn; the application is the last argument of both.
     """
     *options, application = command
+    socket = settings.get("MLFLOW_LISTEN_SOCKET", "")
     if "gunicorn" in options:
         options += ["--graceful-timeout", str(GRACE)]
         if socket:
@@ -36,6 +41,14 @@ def adapted(command: list[str], socket: str) -> list[str]:
         options += ["--timeout-graceful-shutdown", str(GRACE)]
         if socket:
             options += ["--uds", socket]
+    if certificate := settings.get("MLFLOW_LISTEN_TLS_CERTIFICATE"):
+        for name, value in {
+            "certfile": certificate,
+            "keyfile": settings["MLFLOW_LISTEN_TLS_KEY"],
+            "ca-certs": settings["MLFLOW_LISTEN_TLS_CLIENT_CA"],
+            "cert-reqs": str(int(ssl.CERT_REQUIRED)),
+        }.items():
+            options += [f"--{name}" if "gunicorn" in options else f"--ssl-{name}", value]
     return [*options, application]
 
 
@@ -46,7 +59,7 @@ def main() -> None:
     keep_parent = os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true") != "false"
 
     def start(command: list[str], *, extra_env: dict[str, str], **options: Any) -> Any:
-        command = adapted(command, os.environ.get("MLFLOW_LISTEN_SOCKET", ""))
+        command = adapted(command, os.environ)
         if keep_parent:
             return start_child(command, extra_env=extra_env, **options)
         os.execve(command[0], command, {**os.environ, **extra_env})  # noqa: S606 no shell is wanted
