@@ -1,0 +1,197 @@
+"""The role mlflow_client on a server's clients: on this machine, into a directory of the test's."""
+
+import configparser
+import json
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ROOT / "roles/mlflow_client/files"
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+ME = pwd.getpwuid(os.getuid()).pw_name
+CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+TRUST = ["MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"]
+
+Play = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Play:
+    """Run the role here without facts, but for its notebook kernel, which is root's affair."""
+
+    def run(*arguments: str, **variables: object) -> "subprocess.CompletedProcess[str]":
+        book = [{
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": {
+                "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+                "mlflow_client_environment": "/opt/mlflow/current",
+                "mlflow_client_store": "server",
+                "mlflow_client_project": f"{tmp_path}/client",
+                "mlflow_client_tracking_uri": "https://mlflow.example.com",
+            },
+            "roles": ["mlflow_client"],
+        }]  # fmt: skip
+        playbook = tmp_path / "playbook.yml"
+        playbook.write_text(yaml.safe_dump(book, sort_keys=False))
+        extra = {"__mlflow_client_jupyter": f"{tmp_path}/jupyter", **variables}
+        return subprocess.run(
+            [ANSIBLE, "-i", "localhost,", playbook, "-e", json.dumps(extra), *arguments],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def exported(activate: Path, after: str = "true", **before: str) -> dict[str, str]:
+    """Return what a shell exports once it has sourced a file and run a command."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'. "$1"; {after}; env -0', "sh", activate],
+        env={"PATH": os.environ["PATH"], **before}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+
+
+def test_everything_leads_to_the_server(play: Play, tmp_path: Path) -> None:
+    """Shell, file and kernel say the same, without a password; a second run changes nothing."""
+    hers = [{"user": ME, "username": "ada", "password": "hush-hush-hush"}]
+    check = play("--check", "--diff", "-vvv", mlflow_client_ca=CA, mlflow_client_credentials=hers)
+    assert check.returncode == 0, check.stdout + check.stderr
+    assert "hush" not in check.stdout + check.stderr
+    assert not (tmp_path / "client").exists()
+    done = play(mlflow_client_ca=CA)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = exported(tmp_path / "client/activate")
+    expected = {
+        "MLFLOW_TRACKING_URI": "https://mlflow.example.com",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        **dict.fromkeys(TRUST, f"{tmp_path}/client/ca-bundle.pem"),
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    assert not [name for name in found if name.startswith("MLFLOW_") and name not in expected]
+    lines = (tmp_path / "client/mlflow.env").read_text().splitlines()
+    assert dict(line.split("=", 1) for line in lines if "=" in line) == expected
+    (kernel,) = tmp_path.glob("jupyter/kernels/mlflow/kernel.json")
+    assert json.loads(kernel.read_text())["env"].items() >= expected.items()
+    assert "changed=0" in play(mlflow_client_ca=CA).stdout
+    assert "changed=0" in play("--check", mlflow_client_ca=CA).stdout
+
+
+def test_deactivate_takes_everything_back(play: Play, tmp_path: Path) -> None:
+    """What a company's host trusts is trusted again."""
+    assert play(mlflow_client_ca=CA).returncode == 0
+    company = {"REQUESTS_CA_BUNDLE": "/etc/ssl/company.pem"}
+    for before in ({}, company):
+        plain = exported(Path("/dev/null"), **before)
+        assert exported(tmp_path / "client/activate", "deactivate", **before) == plain
+
+
+def test_trust_follows_the_host_and_the_ca(play: Play, tmp_path: Path) -> None:
+    """The bundle holds the host's store and the CA; without a CA there is none."""
+    bundle = tmp_path / "client/ca-bundle.pem"
+    assert play(mlflow_client_ca=CA).returncode == 0
+    store = Path("/etc/ssl/certs/ca-certificates.crt")
+    content = store.read_text() if store.exists() else ""
+    assert bundle.read_text() == f"{content.rstrip()}\n{CA}"
+    bundle.write_text("an older store\n" + CA)
+    assert "changed=1" in play(mlflow_client_ca=CA).stdout
+    assert bundle.read_text().startswith(content.rstrip())
+    assert play().returncode == 0
+    assert not bundle.exists() and not exported(tmp_path / "client/activate").keys() & {*TRUST}
+
+
+def give(
+    home: Path, entry: dict[str, str], check: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    """Run credentials.py for this account, whose home is said to be elsewhere."""
+    program = (FILES / "credentials.py").read_text()
+    stub = f"import os, pwd; os.geteuid = lambda: 1; me = pwd.getpwuid({os.getuid()})\n"
+    stub += f"pwd.getpwnam = lambda name: pwd.struct_passwd(me[:5] + ({str(home)!r}, ''))\n"
+    asked = {"credentials": [{"user": ME, **entry}], "check": check}
+    return subprocess.run(
+        [sys.executable, "-c", stub + program],
+        input=json.dumps(asked), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("password", ["100%(sure)s", "a = b # c ; d", "ünïcode: 'quoted\"", "[x]"])
+def test_any_password_reaches_mlflow(tmp_path: Path, password: str) -> None:
+    """MLflow reads with configparser; nobody else reads at all."""
+    entry = {"username": "ada%", "password": password}
+    assert give(tmp_path, entry, check=True).stdout == "changed\n"
+    assert not [*tmp_path.iterdir()]
+    assert give(tmp_path, entry).stdout == "changed\n"
+    path = tmp_path / ".mlflow/credentials"
+    parser = configparser.ConfigParser()
+    parser.read(path)
+    assert parser["mlflow"]["mlflow_tracking_username"] == "ada%"
+    assert parser["mlflow"]["mlflow_tracking_password"] == password
+    assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
+    assert give(tmp_path, entry).stdout == "same\n"
+    path.chmod(0o644)
+    assert give(tmp_path, entry).stdout == "changed\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert give(tmp_path, {"state": "absent"}).stdout == "changed\n" and not path.exists()
+    assert give(tmp_path, {"state": "absent"}).stdout == "same\n"
+
+
+def test_a_home_that_is_missing_is_named(tmp_path: Path) -> None:
+    """One sentence, without a password in it."""
+    done = give(tmp_path / "nowhere", {"username": "ada", "password": "hush-hush-hush"})
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"{ME}: ") and "nowhere/.mlflow" in done.stderr
+    assert "hush" not in done.stderr
+
+
+# name: (variables, words that the one error must have)
+BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
+    "no address": ({"mlflow_client_tracking_uri": ""}, ["mlflow_client_tracking_uri", "https://"]),
+    "passwords in the clear": (
+        {"mlflow_client_tracking_uri": "http://mlflow.example.com"},
+        ["mlflow_client_tracking_uri", "localhost alone"],
+    ),
+    "a password in the address": (
+        {"mlflow_client_tracking_uri": "https://ada:hush@mlflow.example.com"},
+        ["mlflow_client_tracking_uri"],
+    ),
+    "a path for a CA": ({"mlflow_client_ca": "/etc/ssl/ca.pem"}, ["mlflow_client_ca", "PEM"]),
+    "a key for a CA": (
+        {"mlflow_client_ca": f"{CA}-----BEGIN PRIVATE KEY-----\n"},
+        ["mlflow_client_ca", "private key"],
+    ),
+    "half a login": (
+        {"mlflow_client_credentials": [{"user": ME, "username": "ada"}]},
+        ["mlflow_client_credentials", "password", ME],
+    ),
+    "a password of two lines": (
+        {"mlflow_client_credentials": [{"user": ME, "username": "ada", "password": "hush\nhush"}]},
+        ["mlflow_client_credentials", "one line", ME],
+    ),
+    "a stranger": (
+        {"mlflow_client_credentials": [
+            {"user": "nobody-of-that-name", "username": "ada", "password": "hush"}]},
+        ["mlflow_client_credentials", "nobody-of-that-name", "localhost"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused(play: Play, tmp_path: Path, case: str) -> None:
+    """One error names the variable, what is allowed, and the file; nothing is written."""
+    variables, words = BAD_INPUT[case]
+    done = play(**variables)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 2, done.stdout + done.stderr
+    for word in [*words, "group_vars", "Nothing was changed"]:
+        assert word in said
+    assert said.count("fatal:") == 1 and not (tmp_path / "client").exists()
+    assert ":hush@" in str(variables) or "hush" not in said
