@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import NoReturn
 
-from mlflow_smoke import interruption, scenario1, scenario2
+from mlflow_smoke import interruption, scenario1, scenario2, scenario3
 from mlflow_smoke.report import CheckFailedError, Kind, Report
 
-SCENARIOS = {"scenario1": scenario1, "scenario2": scenario2}
+SCENARIOS = {"scenario1": scenario1, "scenario2": scenario2, "scenario3": scenario3}
 UNEXPECTED = 1
 
 
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     if report.failure:
         print(report.failure, file=sys.stderr, flush=True)
     # One line, the last: found even where a terminal has merged the two streams.
-    print(json.dumps(report.document()))
+    print(*report.handed_on, json.dumps(report.document()), sep="\n")
     return report.exit_code
 
 
@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     )
     scenarios = top.add_subparsers(dest="scenario", required=True)
     for name, module in SCENARIOS.items():
-        scenario = scenarios.add_parser(name, help=module.__doc__, description=module.__doc__)
+        text = module.__doc__ or ""
+        title = text.partition("\n")[0]
+        scenario = scenarios.add_parser(name, help=title, description=text)
         module.add_arguments(scenario)
         scenario.add_argument(
             "--keep", action="store_true", help="leave what the smoke makes, to be looked at"

@@ -23,6 +23,7 @@ class Kind(Enum):
     REGISTRY = (7, "the model registry")
     UI = (8, "the user interface")
     CLEANUP = (9, "cleaning up: something left behind, or something of yours changed")
+    PERMISSIONS = (10, "permissions: somebody may do what she must not")
 
     def __init__(self, exit_code: int, meaning: str) -> None:
         self.exit_code = exit_code
@@ -66,6 +67,8 @@ class Report:
     checks: list[Check] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    handed_on: list[str] = field(default_factory=list)
+    aftermath: str = " and removed what it had made"
     interruption: str = ""
     exit_code: int = 0
     trace: str = ""
@@ -103,8 +106,22 @@ class Report:
 
     def interrupt(self, reason: str, exit_code: int) -> None:
         """Notes that the smoke was told to stop before its end."""
-        self.interruption = f"The smoke was stopped by {reason} and removed what it had made."
+        self.interruption = f"The smoke was stopped by {reason}{self.aftermath}."
         self.exit_code = exit_code
+
+    def take(self, document: dict[str, Any]) -> None:
+        """Takes over the report of another part of the same smoke, as `document` has made it."""
+        for entry in document["checks"]:
+            check = Check(entry["name"], Kind[entry["kind"].upper()], entry["expected"],
+                          entry["advice"], entry["seen"], entry["seconds"])  # fmt: skip
+            self.checks.append(check)
+        known = self.document()
+        self.facts |= {key: value for key, value in document.items() if key not in known}
+        self.left_out = [*dict.fromkeys([*self.left_out, *document["left_out"]])]
+        self.version = self.version or document["mlflow_version"]
+        self.interruption = self.interruption or document["interruption"]
+        self.exit_code = self.exit_code or document["exit_code"]
+        self.trace = self.trace or document["traceback"]
 
     @property
     def failures(self) -> list[Check]:
@@ -151,6 +168,7 @@ class Report:
             "passed": self.exit_code == 0,
             "exit_code": self.exit_code,
             "failure": self.failure,
+            "interruption": self.interruption,
             "seconds": self.seconds,
             **self.facts,
             "checks": [
@@ -161,6 +179,7 @@ class Report:
                     "expected": check.expected,
                     "seen": check.seen,
                     "seconds": check.seconds,
+                    "advice": check.advice,
                 }
                 for check in self.checks
             ],

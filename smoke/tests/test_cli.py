@@ -49,6 +49,8 @@ def test_help_lists_every_exit_code() -> None:
     [
         [],
         ["scenario1"],
+        ["scenario3"],
+        ["scenario3", "dance"],
         ["scenario9"],
         ["scenario2", "--tracking-uri", "localhost:5000", "--database", "x", "--artifacts", "y"],
     ],

@@ -1,0 +1,215 @@
+"""Scenario 3 as far as it goes without MLflow: users, names, refusals, removal, the one report."""
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import ADMINISTRATOR, Fake, serve
+from mlflow_smoke import cli, http, residence, scenario3
+from mlflow_smoke.names import EXPERIMENT
+from mlflow_smoke.report import CheckFailedError, Kind, Report
+
+SMOKE = Path(__file__).parents[1]
+OLD = f"{int(time.time()) - 4000:08x}0123456789ab"
+YOUNG = f"{int(time.time()) - 60:08x}0123456789ab"
+
+Part = Callable[..., tuple[int, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """A server on which somebody works already."""
+    with serve(Fake()) as fake:
+        yield fake
+
+
+@pytest.fixture
+def part(fake: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Part:
+    """Run one part in this process: its exit code, and the documents that it printed."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fake.address)
+    monkeypatch.setattr("mlflow_smoke.interruption.heed", lambda: None)
+    monkeypatch.setattr("mlflow_smoke.interruption.ignore", lambda: None)
+
+    def run(
+        *arguments: str, told: list[dict[str, Any]], login: tuple[str, str] = ADMINISTRATOR
+    ) -> tuple[int, list[dict[str, Any]]]:
+        for variable, value in zip(scenario3.VARIABLES, login, strict=True):
+            monkeypatch.setenv(variable, value)
+        lines = "".join(json.dumps(document) + "\n" for document in told)
+        monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+        code = cli.run(["scenario3", *arguments])
+        return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+def administrator(fake: Fake) -> http.Server:
+    return http.Server(fake.address, *ADMINISTRATOR, "")
+
+
+def work(fake: Fake, token: str) -> None:
+    """Leave what the part `log` makes."""
+    fake.experiments[EXPERIMENT] = fake.models["iris-classifier"] = token
+    fake.runs[EXPERIMENT] = ["cafe"]
+    fake.artifacts.add(EXPERIMENT)
+
+
+def test_two_users_from_begin_to_end(fake: Fake, part: Part) -> None:
+    code, told = part("begin", told=[])
+    assert code == 0
+    users = told[0]["users"]
+    assert users["a"][0] in fake.users and fake.users[users["b"][0]] == users["b"][1]
+    work(fake, told[0]["token"])
+    code, (document,) = part("end", told=told)
+    assert code == 0 and document["checks"][-1]["name"] == "what the smoke made"
+    assert [check["name"] for check in document["checks"]].count("the administrator") == 1
+    assert vars(fake) == {**vars(Fake()), "address": fake.address, "runs": {
+        "hers": ["beef"], EXPERIMENT: []}}  # fmt: skip
+    for _, password in users.values():
+        assert password not in json.dumps(document)
+
+
+def test_administrator_is_told_on_a_line(fake: Fake, part: Part) -> None:
+    code, told = part("begin", told=[{"administrator": ADMINISTRATOR}], login=("", ""))
+    assert code == 0 and len(told) == 1
+    assert ADMINISTRATOR[1] not in json.dumps(told)
+
+
+@pytest.mark.parametrize("login", [(ADMINISTRATOR[0], "old"), ("ada", "ada's"), ("", "")])
+def test_no_administrator(fake: Fake, part: Part, login: tuple[str, str]) -> None:
+    code, told = part("begin", told=[], login=login)
+    assert code == Kind.ENVIRONMENT.exit_code and "the administrator" in told[0]["failure"]
+    assert set(fake.users) == set(Fake().users)
+
+
+def test_kept_work_loses_its_users_alone(fake: Fake, part: Part) -> None:
+    _, told = part("begin", told=[])
+    work(fake, told[0]["token"])
+    assert part("end", "--keep", told=told)[0] == 0
+    assert EXPERIMENT in fake.experiments and "iris-classifier" in fake.models
+    assert set(fake.users) == set(Fake().users)
+
+
+def test_what_cannot_be_removed_is_named(
+    fake: Fake, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, told = part("begin", told=[])
+    monkeypatch.setattr(scenario3, "remove", lambda *_, **__: None)
+    code, (document,) = part("end", told=told)
+    assert code == Kind.CLEANUP.exit_code and told[0]["users"]["a"][0] in document["failure"]
+
+
+@pytest.mark.parametrize("how", ["failed", "lost"])
+def test_a_part_that_failed_fails_the_whole_and_leaves_nothing(
+    fake: Fake, part: Part, how: str
+) -> None:
+    _, told = part("begin", told=[])
+    work(fake, told[0]["token"])
+    if how == "lost":
+        told.append({"lost": "see on cl1", "said": "no such\nfile", "advice": "Look there."})
+    else:
+        report = Report("scenario3", "here")
+        with (
+            pytest.raises(CheckFailedError),
+            report.check("B changes A's work", Kind.PERMISSIONS, "403", "Look there.") as check,
+        ):
+            check.seen = "200"
+        told.append(report.document())
+        code, handed = part("look", told=told)
+        assert code == Kind.PERMISSIONS.exit_code and handed[:2] == told
+    code, (document,) = part("end", told=told)
+    wanted = {"failed": Kind.PERMISSIONS, "lost": Kind.ENVIRONMENT}[how]
+    assert code == wanted.exit_code and "Look there." in document["failure"]
+    assert EXPERIMENT not in fake.experiments and set(fake.users) == set(Fake().users)
+
+
+def test_abandoned_smokes_are_removed(fake: Fake, part: Part) -> None:
+    people = {f"smoke-a-{YOUNG}": "", "smoke-a-5eed": "", f"smoke-b-{'x' * 20}": ""}
+    fake.users |= {**people, f"smoke-b-{OLD}": ""}
+    work(fake, OLD)
+    assert part("begin", told=[])[0] == 0
+    assert people.keys() <= fake.users.keys() and f"smoke-b-{OLD}" not in fake.users
+    assert EXPERIMENT not in fake.experiments and "hers" in fake.experiments
+
+
+def test_a_name_that_is_taken(fake: Fake) -> None:
+    ada = http.Server(fake.address, "ada", "ada's", "")
+    assert scenario3.make(ada, "experiments", EXPERIMENT, "other", "t") == EXPERIMENT
+    assert scenario3.make(ada, "experiments", EXPERIMENT, "other", "t") == "other"
+    with pytest.raises(http.HTTPError):
+        scenario3.make(ada, "experiments", EXPERIMENT, "other", "t")
+    with pytest.raises(http.HTTPError):
+        scenario3.make(ada, "users", "smoke", "other", "t")
+
+
+def test_refusals(fake: Fake) -> None:
+    ada = http.Server(fake.address, "ada", "ada's", "")
+    nobody = http.Server(fake.address, "", "", "")
+    answers = {"one": ada.status("mlflow/users/list"), "two": nobody.status("mlflow/users/list")}
+    assert answers == {"one": 403, "two": 401}
+    report = Report("scenario3", fake.address)
+    scenario3.refused(report, "ada", 403, "Look there.", {"one": 403})
+    with pytest.raises(CheckFailedError):
+        scenario3.refused(report, "nobody", 403, "Look there.", answers)
+    assert report.exit_code == Kind.PERMISSIONS.exit_code and "two: 401" in report.failure
+
+
+def test_plain_http_must_lead_to_https(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.com")
+    code, told = part("begin", told=[])
+    assert code == Kind.ENVIRONMENT.exit_code and "MLFLOW_TRACKING_URI" in told[0]["failure"]
+
+
+def test_settings(tmp_path: Path) -> None:
+    file = tmp_path / "server.env"
+    file.write_text(
+        '# of the service\nMLFLOW_BACKEND_STORE_URI="postgresql+psycopg://m:%22@/m?host=%2Frun"\n'
+        'MLFLOW_ARTIFACTS_DESTINATION="s3://b/p"\nAWS_SECRET_ACCESS_KEY="a\\"b\\\\c"\n'
+    )
+    found = residence.settings(file)
+    assert found["AWS_SECRET_ACCESS_KEY"] == 'a"b\\c'  # noqa: S105
+    assert residence.kind(found) == "PostgreSQL and S3"
+    assert residence.kind({"MLFLOW_BACKEND_STORE_URI": "sqlite:///m.db"}) == "sqlite and nothing"
+
+
+def test_artifacts_on_disk_are_found(tmp_path: Path) -> None:
+    content = os.urandom(500)
+    files = {residence.digest(write(tmp_path / "client", content))}
+    disk = tmp_path / "disk"
+    write(disk / "unlike", os.urandom(500))
+    os.mkfifo(disk / "pipe")  # whoever reads it waits for ever
+    assert residence.on_disk([disk, tmp_path / "nowhere"], files, "cafe") == []
+    spooled, named = write(disk / "a/0001", content), write(disk / "7/cafe/meta.yaml", b"")
+    assert set(residence.on_disk([disk], files, "cafe")) == {str(spooled), str(named)}
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_packed_program_on_standard_input(tmp_path: Path) -> None:
+    text = subprocess.run(
+        [sys.executable, SMOKE / "pack.py", "--text"], capture_output=True, text=True, check=True
+    ).stdout
+    assert base64.b64decode(text).count(b"PK")
+    load = (SMOKE.parent / "roles/smoke/files/load.py").read_text()
+    lost = {"lost": "begin", "said": "no python", "advice": "Look there."}
+    done = subprocess.run(
+        [sys.executable, "-c", load, "scenario3", "end"],
+        input=text + json.dumps(lost), capture_output=True, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == Kind.ENVIRONMENT.exit_code
+    assert "no python" in json.loads(done.stdout)["failure"] and not [*tmp_path.iterdir()]
