@@ -39,7 +39,7 @@ def secrets(lab: Lab) -> set[str]:
     chosen = [*lab.variables["vault_mlflow_users"].values(), ALAN]
     chosen.append(lab.variables["mlflow_server_auth_admin_password"])
     made = [word for word in lab.root(SERVER, MADE).splitlines() if not word.startswith("#")]
-    found = {word.strip() for word in [*chosen, *made] if len(word.strip()) > 10}
+    found = {word.strip() for word in [*chosen, *made] if len(word.strip()) > 10 and word[0] != "/"}
     assert len(found) >= 9, found
     return found
 
