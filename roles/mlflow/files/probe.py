@@ -15,7 +15,7 @@ import sysconfig
 from pathlib import Path
 
 root, name = Path(sys.argv[1]), sys.argv[2]
-environment = root / name
+environment, current = root / name, root / "current"
 
 
 def project(distribution: str) -> str:
@@ -79,6 +79,7 @@ print(
             "free_mb": shutil.disk_usage(str(nearest)).free // 1000000,
             "complete": bool(installed) and not damage,
             "damage": damage,
+            "current": os.readlink(str(current)) if current.is_symlink() else "",
         }
     )
 )
