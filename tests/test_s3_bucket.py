@@ -1,0 +1,230 @@
+"""The role s3_bucket: what it refuses at once, and what a store's errors become."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+
+
+def preflight(tmp_path: Path, variables: dict[str, object]) -> tuple[int, str]:
+    """Run the role's check of its input; return its code and what it said."""
+    play = {
+        "hosts": "localhost", "connection": "local", "gather_facts": False,
+        "tasks": [
+            {"ansible.builtin.import_role": {"name": "s3_bucket", "tasks_from": "preflight"}}
+        ],
+    }  # fmt: skip
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play]))
+    asked = {"s3_bucket_python": "python3", "s3_bucket_name": "mlflow", **variables}
+    done = subprocess.run(
+        [ANSIBLE, "-i", "localhost,", tmp_path / "playbook.yml", "-e", json.dumps(asked)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, " ".join(done.stdout.split())
+
+
+# name: (variables, words that the one error must have)
+BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
+    "capitals": ({"s3_bucket_name": "MLflow"}, ["s3_bucket_name", '"MLflow"', "lower-case"]),
+    "an address": ({"s3_bucket_name": "192.0.2.1"}, ["s3_bucket_name", "no IP address"]),
+    "two dots": ({"s3_bucket_name": "a..b"}, ["s3_bucket_name"]),
+    "a slash": ({"s3_bucket_prefix": "/runs/"}, ["s3_bucket_prefix", "slash"]),
+    "half a key": ({"s3_bucket_secret_key": "x"}, ["s3_bucket_access_key", "both"]),
+    "no scheme": (
+        {"s3_bucket_endpoint_url": "s3.example.com"},
+        ["s3_bucket_endpoint_url", "https://s3.example.com:9000"],
+    ),
+    "a bucket in the address": (
+        {"s3_bucket_endpoint_url": "https://s3.example.com/models"},
+        ["s3_bucket_endpoint_url", "without a bucket"],
+    ),
+    "days ago": ({"s3_bucket_lifecycle_abort_days": -1}, ["s3_bucket_lifecycle_abort_days", "0"]),
+    "other names": (
+        {"s3_bucket_name": "X", "s3_bucket_variables": {"s3_bucket_name": "mlflow_bucket"}},
+        ["mlflow_bucket is"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused(case: str, tmp_path: Path) -> None:
+    """One error names the variable, what is allowed, and the file."""
+    variables, words = BAD_INPUT[case]
+    code, said = preflight(tmp_path, variables)
+    assert code == 2 and said.count("fatal:") == 1
+    for word in [*words, "group_vars", "Nothing was changed"]:
+        assert word in said
+
+
+def test_good_input_passes(tmp_path: Path) -> None:
+    """What people really have is not refused."""
+    code, said = preflight(
+        tmp_path,
+        {
+            "s3_bucket_name": "team-1.models",
+            "s3_bucket_prefix": "a/b",
+            "s3_bucket_endpoint_url": "https://[2001:db8::1]:9000",
+        },
+    )
+    assert code == 0, said
+
+
+class ClientError(Exception):
+    """botocore's, as far as the program looks at it."""
+
+    def __init__(self, word: str, status: int, message: str = "", **headers: str) -> None:
+        self.response = {
+            "Error": {"Code": word, "Message": message},
+            "ResponseMetadata": {
+                "HTTPStatusCode": status,
+                "HTTPHeaders": {name.replace("_", "-"): value for name, value in headers.items()},
+            },
+        }
+
+
+class Other(Exception):
+    """Any other of botocore's errors."""
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Load the program without boto3, which is on hosts only."""
+    names = (
+        "NoCredentialsError", "PartialCredentialsError", "NoRegionError", "BotoCoreError",
+        "ParamValidationError", "HTTPClientError", "ConnectionError",
+    )  # fmt: skip
+    errors = SimpleNamespace(
+        ClientError=ClientError, **{name: type(name, (Other,), {}) for name in names}
+    )
+    for name, stub in {
+        "boto3": SimpleNamespace(),
+        "botocore": SimpleNamespace(exceptions=errors),
+        "botocore.exceptions": errors,
+        "botocore.config": SimpleNamespace(Config=dict),
+    }.items():
+        monkeypatch.setitem(sys.modules, name, stub)
+    spec = importlib.util.spec_from_file_location(
+        "bucket", ROOT / "roles/s3_bucket/files/bucket.py"
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def bucket(program: ModuleType, client: object = None, **asked: object) -> Any:
+    """Return the program's bucket, with a client of the test's own."""
+    found = program.Bucket.__new__(program.Bucket)
+    found.asked = {
+        "apply": True, "create": True, "versioning": True, "public_access_block": True,
+        "abort_days": 7, "noncurrent_days": 30, "prefix": "runs",
+        "ca_bundle": "", "region": "", "addressing_style": "path",
+        "variables": {"s3_bucket_access_key": "mlflow_server_s3_access_key"}, **asked,
+    }  # fmt: skip
+    found.name, found.endpoint, found.admin_kind = "models", "https://s3.example.com", "access_key"
+    found.changes, found.skipped, found.admin, found.real = [], [], client, client
+    return found
+
+
+# S3's error: (words of the sentence)
+REFUSALS = {
+    "unknown key": (ClientError("InvalidAccessKeyId", 403), ["mlflow_server_s3_access_key"]),
+    "old token": (ClientError("ExpiredToken", 400), ["s3_bucket_session_token"]),
+    "wrong secret": (ClientError("SignatureDoesNotMatch", 403), ["s3_bucket_secret_key", "Host"]),
+    "denied": (ClientError("AccessDenied", 403), ["the right PutObject", "AbortMultipartUpload"]),
+    "no length": (ClientError("MissingContentLength", 411), ["s3_bucket_checksums: when_required"]),
+    "no trailers": (
+        ClientError("NotImplemented", 501, "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+        ["s3_bucket_checksums: when_required"],
+    ),
+    "elsewhere": (
+        ClientError("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"),
+        ["s3_bucket_region: eu-west-1"],
+    ),
+    "clock": (ClientError("RequestTimeTooSkewed", 403), ["clock", "timesyncd"]),
+    "gone": (ClientError("NoSuchBucket", 404), ["s3_bucket_name", "s3_bucket_create: true"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refusal_names_what_to_change(program: ModuleType, case: str) -> None:
+    """Each error of S3 becomes one sentence with the variable as its reader knows it."""
+    error, words = REFUSALS[case]
+    with (
+        pytest.raises(program.Failed) as failed,
+        bucket(program).explained("put an object", "PutObject"),
+    ):
+        raise error
+    for word in [*words, "s3.example.com", "models"]:
+        assert word in str(failed.value)
+
+
+class Lifecycle:
+    """A store that keeps lifecycle rules."""
+
+    def __init__(self, rules: list[dict[str, Any]]) -> None:
+        self.rules = rules
+
+    def get_bucket_lifecycle_configuration(self, **_: str) -> dict[str, Any]:
+        if not self.rules:
+            raise ClientError("NoSuchLifecycleConfiguration", 404)
+        return {"Rules": self.rules}
+
+    def put_bucket_lifecycle_configuration(self, **given: Any) -> None:
+        self.rules = given["LifecycleConfiguration"]["Rules"]
+
+    def delete_bucket_lifecycle(self, **_: str) -> None:
+        self.rules = []
+
+
+def test_other_lifecycle_rules_stay(program: ModuleType) -> None:
+    """Ours come beside them, once, and go alone."""
+    theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {}, "Expiration": {"Days": 900}}
+    store = Lifecycle([theirs])
+    for changes in (1, 0):
+        made = bucket(program, store)
+        made.lifecycle()
+        assert len(made.changes) == changes
+        assert [rule["ID"] for rule in store.rules] == [
+            "theirs", "s3_bucket-abort", "s3_bucket-noncurrent",
+        ]  # fmt: skip
+    assert {rule["Filter"].get("Prefix") for rule in store.rules[1:]} == {"runs/"}
+    bucket(program, store, abort_days=0, noncurrent_days=0).lifecycle()
+    assert store.rules == [theirs]
+    looking = bucket(program, store, apply=False)
+    looking.lifecycle()
+    assert looking.changes and store.rules == [theirs]
+
+
+def test_what_a_store_has_not_is_said(program: ModuleType) -> None:
+    """A setting that is not there, or not allowed, is no failure; a wrong key is one."""
+
+    class Poor(Lifecycle):
+        def get_bucket_versioning(self, **_: str) -> None:
+            raise ClientError("AccessDenied", 403)
+
+        def get_public_access_block(self, **_: str) -> None:
+            raise ClientError("NotImplemented", 501)
+
+    poor = bucket(program, Poor([]))
+    poor.settings()
+    assert poor.skipped == [
+        "versioning: this key may not see to it",
+        "the block of public access: this store has no such setting",
+    ]
+
+    class Stranger(Poor):
+        def get_bucket_versioning(self, **_: str) -> None:
+            raise ClientError("InvalidAccessKeyId", 403)
+
+    with pytest.raises(program.Failed):
+        bucket(program, Stranger([])).settings()
