@@ -53,6 +53,7 @@ wheelhouse: $(TOOLS) ## Fill wheelhouse/ for hosts without a network (MLFLOW=3.1
 	# uv decides what the lock means for that Python and platform, pip downloads it.
 	$(COMPILE) --no-deps --python-version $(HOST_PYTHON) --python-platform $(HOST_ARCH)-manylinux_2_28 \
 	  roles/mlflow/files/locks/mlflow-$(MLFLOW).txt --output-file wheelhouse/lock.txt
+	cat roles/seaweedfs/files/seaweedfs.txt >> wheelhouse/lock.txt
 	pip download --quiet --no-deps --require-hashes --only-binary=:all: --dest wheelhouse --requirement wheelhouse/lock.txt \
 	  --python-version $(HOST_PYTHON) --implementation cp \
 	  $(foreach glibc,28 27 24 17 12 5,--platform manylinux_2_$(glibc)_$(HOST_ARCH)) --platform manylinux2014_$(HOST_ARCH)
