@@ -1,10 +1,10 @@
 """Tell what the role `seaweedfs` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with unit (the service's), gate (the name of the socket unit), user,
-data_dir, weed (path of the program), keys and secrets (paths of files), settings (files that are
-read at the start), ports (TCP; each is looked at together with that port plus 10000), and files:
-how directories and fixed files should be, each with path, owner, group, mode and, where the
-content is fixed, sha256.
+Argument: a JSON object with unit (the service's), gate (the name of the socket unit), units (what
+must run, now and at boot), user, data_dir, weed (path of the program), keys and secrets (paths of
+files), settings (files that are read at the start), ports (TCP; each is looked at together with
+that port plus 10000), and files: how directories and files should be, each with path, owner, group,
+mode and, where the content is known, sha256.
 
 Run by the host's own Python, as root: nothing newer than Python 3.6.
 """
@@ -53,13 +53,22 @@ def as_wanted(file: dict) -> bool:
         return False
 
 
-def active(unit: str) -> bool:
-    """Return whether a unit of systemd is active."""
+def says(verb: str, unit: str) -> bool:
+    """Return whether systemd answers a question about a unit with yes."""
     try:
-        command = ["systemctl", "is-active", "--quiet", unit]
-        return subprocess.call(command, stderr=subprocess.DEVNULL) == 0
+        return subprocess.call(["systemctl", verb, "--quiet", unit], stderr=subprocess.DEVNULL) == 0
     except OSError:
         return False
+
+
+def active(unit: str) -> bool:
+    """Return whether a unit runs."""
+    return says("is-active", unit)
+
+
+def enabled(unit: str) -> bool:
+    """Return whether a unit will run after the next boot."""
+    return says("is-enabled", unit)
 
 
 def unfinished(files: list, since: str) -> bool:
@@ -155,6 +164,7 @@ print(
             "unread_settings": unfinished(asked["settings"], "InactiveExitTimestamp"),
             "unread_keys": unfinished([asked["keys"]], "StateChangeTimestamp"),
             "running": active(asked["unit"]),
+            "started": all(active(unit) and enabled(unit) for unit in asked["units"]),
             "gate": Path("/etc/systemd/system/" + asked["gate"] + ".socket").exists(),
             "amiss": [file["path"] for file in asked["files"] if not as_wanted(file)],
         }
