@@ -72,9 +72,14 @@ def in_turn(rounds: int, ways: Mapping[str, Callable[[], float]]) -> Samples:
 
 
 def ratio(
-    figure: str, samples: Samples, ways: tuple[str, str], limit: float, sample_unit: str = "s"
+    figure: str,
+    samples: Samples,
+    ways: tuple[str, str],
+    limit: float,
+    sample_unit: str = "s",
+    better: Literal["lower", "higher"] = "lower",
 ) -> Figure:
-    """Compare the medians of two ways that were measured in turn; lower is better.
+    """Compare the medians of two ways that were measured in turn.
 
     The median, since on a busy machine the best of few is one way's luck.
 
@@ -82,9 +87,10 @@ def ratio(
         figure: what it is.
         samples: of `in_turn`.
         ways: names of ours and of theirs.
-        limit: the largest ratio that is good enough.
+        limit: the worst ratio that is good enough.
         sample_unit: the unit of the samples.
+        better: which way is better.
     """
     ours, theirs = (statistics.median(samples[way]) for way in ways)
     pair = {way: samples[way] for way in ways}
-    return Figure(figure, round(ours / theirs, 3), "ratio", limit, "lower", pair, sample_unit)
+    return Figure(figure, round(ours / theirs, 3), "ratio", limit, better, pair, sample_unit)

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +102,7 @@ class Host:
         run("ssh", *self._options, "-Oexit", self._address)
 
     def playbook(self, playbook: str, *arguments: str) -> str:
-        """Run a playbook, a path in the repository, on the host; return what it printed."""
+        """Run a playbook, a path in the repository, on all hosts; return what it printed."""
         return self._ansible("ansible-playbook", playbook, *arguments)
 
     def module(self, module: str, *arguments: str) -> str:
@@ -115,31 +115,43 @@ class Host:
 
 
 @contextmanager
-def fresh_host(scenario: str, user: str = "ada") -> Iterator[Host]:
-    """Start a Debian 12 host on which nothing was ever installed or cached; remove it at the end.
+def fresh_hosts(
+    scenario: str, hosts: Mapping[str, str], user: str = "ada"
+) -> Iterator[tuple[Host, ...]]:
+    """Start Debian 12 hosts on which nothing was ever installed or cached; remove them at the end.
 
-    It is in the scenario's group, with the variables that are shipped for it, and connected.
+    They have the variables that are shipped for the scenario, and are connected.
 
     Args:
         scenario: `scenario1`, say.
+        hosts: for each name its groups, separated by commas.
         user: whom to connect as.
 
     Raises:
-        BenchError: when it does not come up.
+        BenchError: when one does not come up.
     """
-    lab, name = f"bench-{scenario}", "bench"
+    lab = f"bench-{scenario}"
     with TemporaryDirectory(prefix="bench-") as control:  # short, as the path of a socket must be
         try:
-            up = ("up", lab, f"{name}:debian12:{scenario}", "--user", user)
-            inventory = Path(run(sys.executable, LAB, *up).strip())
+            wanted = [f"{name}:debian12:{groups}" for name, groups in hosts.items()]
+            inventory = Path(run(sys.executable, LAB, "up", lab, *wanted, "--user", user).strip())
             variables = inventory.parent / "group_vars"
             variables.symlink_to(ROOT / "inventories" / scenario / "group_vars")
-            host = Host(name, inventory, Path(control))
-            host.ssh("true")
-            # The last host's files are still being removed: that is not this one's to pay for.
+            fresh = tuple(Host(name, inventory, Path(control)) for name in hosts)
+            for host in fresh:
+                host.ssh("true")
+            # The last hosts' files are still being removed: that is not these ones' to pay for.
             os.sync()
             time.sleep(SETTLE)
-            yield host
-            host.disconnect()
+            yield fresh
+            for host in fresh:
+                host.disconnect()
         finally:
             run(sys.executable, LAB, "down", lab)
+
+
+@contextmanager
+def fresh_host(scenario: str, user: str = "ada", groups: str = "") -> Iterator[Host]:
+    """Start one such host, in the scenario's group unless others are named."""
+    with fresh_hosts(scenario, {"bench": groups or scenario}, user) as (host,):
+        yield host

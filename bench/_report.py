@@ -50,6 +50,7 @@ def table(figures: Sequence[Figure]) -> str:
     rows = [("figure", "value", "limit", "", "measured: median (best to worst)")]
     for figure in figures:
         unit = "" if figure.unit == "ratio" else f" {figure.unit}"
+        best, worst = (min, max) if figure.better == "lower" else (max, min)
         rows.append(
             (
                 figure.figure,
@@ -57,7 +58,7 @@ def table(figures: Sequence[Figure]) -> str:
                 f"{'at most' if figure.better == 'lower' else 'at least'} {figure.limit:g}{unit}",
                 "kept" if figure.used <= 1 else "**missed**",
                 "; ".join(
-                    f"{way} {median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+                    f"{way} {median(values):.3g} ({best(values):.3g} to {worst(values):.3g})"
                     for way, values in figure.samples.items()
                 )
                 + f" {figure.sample_unit}",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 
 from bench._figures import Figure, in_turn, ratio, say, timed
-from bench._hosts import BenchError, Host, fresh_host
-from bench._playbooks import HERE, bring_scripts, bring_smoke, second_run
+from bench._hosts import Host, fresh_host
+from bench._playbooks import HERE, bring_scripts, bring_smoke, idle_memory, second_run
 
 PLAYBOOK = "playbooks/scenario2.yml"
 OURS, STOCK = 5000, 5001  # TCP ports; scenario2-stock.sh has the second, too
@@ -22,7 +21,7 @@ def measure() -> Iterator[Figure]:
         yield second_run(host, "scenario2", limit=4)
         bring_scripts(host)
         host.ssh("sudo sh scenario2-stock.sh")
-        yield memory(host)
+        yield idle_memory(host, "scenario2", "ada", limit=0.3)
         yield search(host)
 
 
@@ -49,26 +48,6 @@ def whole_way() -> Iterator[Figure]:
     )
     yield ratio("scenario2: bare to proved / uv script", samples, ("playbook", "uv script"), 1.5)
     yield ratio("scenario2: bare to proved / pip script", samples, ("playbook", "pip script"), 0.4)
-
-
-def memory(host: Host) -> Figure:
-    """Compare the resident memory of the service, at rest, with that of `mlflow server`."""
-
-    def at_rest(user: str) -> float:
-        """Resident MB of a user's processes, as soon as they have stopped growing."""
-        seen = [0.0]
-        for _ in range(24):
-            pages = host.ssh(f"ps -o rss= -u {user}").split()
-            seen.append(sum(map(int, pages)) / 1000)
-            if seen[-1] and abs(seen[-1] - seen[-2]) < 0.01 * seen[-1]:
-                return seen[-1]
-            time.sleep(5)
-        raise BenchError(f"The processes of {user} do not come to rest: {seen[1:]} MB")
-
-    ways = {"service": lambda: at_rest("mlflow"), "mlflow server": lambda: at_rest("ada")}
-    samples = in_turn(3, ways)
-    name = "scenario2: idle memory / mlflow server"
-    return ratio(name, samples, ("service", "mlflow server"), 0.3, "MB")
 
 
 def search(host: Host) -> Figure:

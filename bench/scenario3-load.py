@@ -4,8 +4,8 @@
   runs NAME=URL...      runs a second of eight clients; a run is: create, log_batch of 10 metrics
                         and 5 params, finish
 
-The environment says who: BENCH_USER, BENCH_PASSWORD, and BENCH_CA, the file of a private CA. Prints
-a JSON object: for each name a list of its values.
+A URL says who: https://user:password@host:port. BENCH_CA in the environment is the file of a
+private CA. Prints a JSON object: for each name a list of its values.
 """
 
 import base64
@@ -17,7 +17,7 @@ import ssl
 import sys
 import time
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 CLIENTS, ROUNDS, REQUESTS, SECONDS = 8, 5, 20, 6.0
 
@@ -35,7 +35,7 @@ class Client:
             )
         else:
             self.connection = http.client.HTTPConnection(host, parts.port or 80)
-        who = f"{os.environ['BENCH_USER']}:{os.environ['BENCH_PASSWORD']}"
+        who = f"{unquote(str(parts.username))}:{unquote(str(parts.password))}"
         self.headers = {
             "Content-Type": "application/json",
             "Authorization": "Basic " + base64.b64encode(who.encode()).decode(),
