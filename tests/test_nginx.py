@@ -1,5 +1,6 @@
 """The role nginx: what its site says, and what it refuses before it asks a host."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -98,6 +99,14 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                     "mode": "0600",
                 },
             },
+            # What the role compares must be what it writes, to the byte.
+            {
+                "ansible.builtin.assert": {
+                    "that": f"lookup('ansible.builtin.template', '{ROLE}/templates/mlflow.conf.j2')"
+                    f" == lookup('ansible.builtin.file', '{directory}/' ~ inventory_hostname,"
+                    " rstrip=false)"
+                },
+            },
         ],
     )
     assert "failed=1" not in said, said
@@ -187,6 +196,19 @@ def test_metrics_are_closed(sites: dict[str, str]) -> None:
     """To all but those who are named."""
     site = sites["scraped"]
     assert "location ^~ /metrics {\nallow 192.0.2.0/24;\ndeny all;\n" in site
+
+
+def test_a_file_is_in_order_with_its_owner_and_mode(tmp_path: Path) -> None:
+    """Whatever it says: where these are wrong, it has no digest, and is written."""
+    ours, theirs = Path("/etc/passwd"), tmp_path / "mlflow.conf"  # root's with 0644; not so
+    theirs.touch(0o600)
+    absent = tmp_path / "absent"
+    written = [str(file) for file in (ours, theirs, absent)]
+    asked = {"unit": "no.service", "ports": [], "files": [], "written": written}
+    probe = [sys.executable, str(ROLE / "files/probe.py"), json.dumps(asked)]
+    saw = json.loads(subprocess.check_output(probe, text=True))
+    assert [*saw["digests"].values()] == [hashlib.sha256(ours.read_bytes()).hexdigest(), "", ""]
+    assert not saw["serves"]
 
 
 # name: (variables, words that the one error must have)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -214,6 +214,42 @@ def test_password_is_kept_as_scram_has_it(cluster: ModuleType) -> None:
     assert cluster.is_verifier(kept, "pencil")
     assert not cluster.is_verifier(kept, "pencils")
     assert not cluster.is_verifier("", "pencil")
+
+
+def test_nothing_more_is_asked_of_a_cluster_that_follows(
+    cluster: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But of one that does not, that refuses, or whose TLS files may be renewed after the look."""
+
+    def refuse(_: object) -> None:
+        raise cluster.Refusal("It shows another certificate.")
+
+    ways: list[tuple[list[str], Callable[[object], object], bool]] = [
+        ([], lambda _: None, False),
+        ([], lambda _: cluster.did("reload"), True),
+        ([], refuse, True),
+        (["server1"], lambda _: None, True),
+    ]
+    for clients, apply, expected in ways:
+        monkeypatch.setattr(cluster, "ASKED", {"clients": clients})
+        monkeypatch.setattr(cluster, "apply", apply)
+        assert cluster.behind(None) is expected
+
+
+def test_a_file_is_in_order_with_its_owner_and_mode(
+    cluster: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever it says: where these are wrong, it has no digest, and is written."""
+    file = tmp_path / "pg_hba.conf"
+    file.write_text("local all\n")
+    file.chmod(0o640)
+    status = file.stat()
+    for uid, mode, in_order in ((0, "0640", True), (0, "0644", False), (1, "0640", False)):
+        account = SimpleNamespace(pw_uid=status.st_uid + uid, pw_gid=status.st_gid)
+        monkeypatch.setattr(cluster.pwd, "getpwnam", lambda _, account=account: account)
+        expected = hashlib.sha256(b"local all\n").hexdigest() if in_order else ""
+        assert cluster.digest(file, mode) == expected
+    assert cluster.digest(tmp_path / "absent", "0640") == ""
 
 
 def test_a_client_on_the_host_itself(cluster: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """Tell what the role `nginx` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with unit, ports, and files (what nginx reads at a start or a reload).
+Argument: a JSON object with unit, ports, files (what nginx reads at a start or a reload), and
+written (what the role writes, root's with mode 0644).
 
 Run by the host's own Python, as root: nothing newer than Python 3.6.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -52,9 +54,20 @@ def listeners(port: int) -> list:
     return named if known else ["a process that this host does not show"]
 
 
+def digest(file: str) -> str:
+    """Return a file's sha256, or '' where it is absent or not root's with mode 0644."""
+    try:
+        status = os.stat(file)
+        if (status.st_uid, status.st_gid, status.st_mode & 0o7777) != (0, 0, 0o644):
+            return ""
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def unit_state() -> dict:
     """Return what systemd says of the unit; nothing where there is no systemd."""
-    properties = "ActiveState,NeedDaemonReload,StateChangeTimestamp"
+    properties = "ActiveState,NeedDaemonReload,StateChangeTimestamp,UnitFileState"
     show = ["systemctl", "show", "--timestamp=unix", f"--property={properties}", asked["unit"]]
     try:
         said = subprocess.check_output(show, universal_newlines=True)
@@ -79,7 +92,10 @@ print(
             "listeners": {port: found for port in asked["ports"] for found in listeners(port)},
             "default_site": default.is_symlink()
             and os.readlink(str(default)).endswith("sites-available/default"),
+            "digests": {file: digest(file) for file in asked["written"]},
             "drop_in_dir": Path(f"/etc/systemd/system/{asked['unit']}.d").is_dir(),
+            "serves": state.get("ActiveState") == "active"
+            and state.get("UnitFileState") == "enabled",
             "stale_unit": state.get("NeedDaemonReload") == "yes",
             "stale": state.get("ActiveState") == "active" and since < int(max(changed, default=0)),
         }

@@ -4,9 +4,10 @@
   apply     do what is not yet so: TLS files, reload, restart, role, databases; a line for each
   compare   the same lines, and nothing is done
 
-The second argument is a JSON object with port, clients, owner, databases and password_file; the
-last two verbs take certificate, key and least_connections as well. A password is in no argument: it
-is read from its file, and PostgreSQL gets the SCRAM verifier, never the password.
+The second argument is a JSON object with port, clients, owner, databases, password_file,
+certificate, key, least_connections, and files: mode by name, below the cluster's configuration. A
+password is in no argument: it is read from its file, and PostgreSQL gets the SCRAM verifier, never
+the password.
 
 Run by the host's own Python, as root; what needs PostgreSQL's superuser runs as `postgres`.
 """
@@ -14,10 +15,14 @@ Run by the host's own Python, as root; what needs PostgreSQL's superuser runs as
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import hashlib
 import hmac
+import io
 import json
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -166,6 +171,7 @@ def addresses(client: str) -> list[str]:
     return [f"{address}/{128 if ':' in address else 32}" for address in sorted(found)]
 
 
+@functools.cache
 def databases(cluster: Cluster) -> dict[str, dict]:
     """Return all databases but PostgreSQL's own."""
     return json.loads(
@@ -179,12 +185,38 @@ def databases(cluster: Cluster) -> dict[str, dict]:
     )
 
 
+def digest(file: Path, mode: str) -> str:
+    """Return a file's sha256, '' where it is absent or not postgres' own with this mode."""
+    try:
+        status, postgres = file.stat(), pwd.getpwnam("postgres")
+        if (status.st_uid, status.st_gid) != (postgres.pw_uid, postgres.pw_gid):
+            return ""
+        if status.st_mode & 0o7777 != int(mode, 8):
+            return ""
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except (OSError, KeyError):
+        return ""
+
+
+def behind(cluster: Cluster) -> bool:
+    """Return whether `apply` would do something, or refuse: else it need not be asked."""
+    if ASKED["clients"]:  # the TLS files may be renewed after this look
+        return True
+    with contextlib.redirect_stdout(io.StringIO()) as lines:
+        try:
+            apply(cluster)
+        except Refusal:
+            return True
+    return lines.getvalue() != ""
+
+
 def look() -> dict:
     """Return what the role must know of the host."""
     found = clusters()
     cluster = chosen(found)
     server = cluster.running() if cluster else {}
-    there = databases(cluster) if cluster and server else {}
+    root = os.geteuid() == 0
+    there = databases(cluster) if cluster and server and root else {}
     distribution = system()
     version = distribution.get("VERSION_ID", "99")  # testing has none
     nearest = Path("/var/lib/postgresql")
@@ -197,7 +229,7 @@ def look() -> dict:
     installed = [path.parts[-3] for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
     wanted = {"owner": ASKED["owner"], "encoding": "UTF8"}
     return {
-        "root": os.geteuid() == 0,
+        "root": root,
         "systemd": Path("/run/systemd/system").is_dir(),
         "pid1": Path("/proc/1/comm").read_text().strip(),
         "system": distribution.get("PRETTY_NAME", "an unknown system"),
@@ -229,6 +261,13 @@ def look() -> dict:
         "password": bool(
             password and password.st_size and password.st_uid == 0 and password.st_mode & 0o077 == 0
         ),
+        # Of files that are as the role would write them, and of a cluster that follows them, it
+        # asks nothing more: each question costs a round trip.
+        "digests": {
+            name: digest(cluster.config / name, mode) if cluster else ""
+            for name, mode in ASKED["files"].items()
+        },
+        "behind": behind(cluster) if cluster and server and root else True,
     }
 
 
@@ -308,7 +347,8 @@ def load(cluster: Cluster, files: list[Path]) -> None:
                 if time.monotonic() > deadline:
                     raise Refusal(f"It was told to reload and did not. {cluster.last_words()}")
                 time.sleep(0.05)
-    ours = re.findall(r"(?m)^(\w+) *=", cluster.settings.read_text())
+    settings = cluster.settings.read_text() if cluster.settings.exists() else ""
+    ours = re.findall(r"(?m)^(\w+) *=", settings)
     pending = cluster.sql("SELECT name FROM pg_settings WHERE pending_restart ORDER BY 1").split()
     if wanting := [name for name in pending if name in ours]:
         restart = did(f"restart, for {', '.join(wanting)}")
@@ -417,9 +457,8 @@ def provide(cluster: Cluster) -> None:
         cluster.sql(";\n".join([*quiet, *statements, ""]))
 
 
-def apply() -> None:
+def apply(cluster: Cluster | None) -> None:
     """Bring the cluster to where it should be. Raises Refusal where that cannot be."""
-    cluster = chosen(clusters())
     if not cluster:
         raise Refusal("There is no cluster, or more than one.")
     if not cluster.running():
@@ -430,7 +469,7 @@ def apply() -> None:
     copies = install_tls(cluster)
     files = [cluster.settings, cluster.config / "pg_hba.conf", *copies]
     load(cluster, [path for path in files if path.exists()])
-    if VERB == "apply":  # else its files are not yet what they will be
+    if VERB != "compare":  # else its files are not yet what they will be
         check_settings(cluster)
         if copies:
             check_tls(cluster, copies[0])
@@ -443,7 +482,7 @@ def main() -> int:
         if VERB == "look":
             print(json.dumps(look()))
         else:
-            apply()
+            apply(chosen(clusters()))
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         return 1
