@@ -460,9 +460,8 @@ class Bucket:
                     "false."
                 )
             return (
-                f"{start} the key of {key} lacks the right {action} there, or the bucket is "
-                "another's "
-                f"or does not exist. MLflow needs {RIGHTS}."
+                f"{start} the key of {key} lacks the right {action} there, or bucket {self.name} "
+                f"({self.variable('name')}) is another's or does not exist. MLflow needs {RIGHTS}."
             )
         if http_status == http.client.BAD_REQUEST and self.endpoint.startswith("http://"):
             return self.no_connection(error, f"{start} HTTP 400 {said}.")
