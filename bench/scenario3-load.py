@@ -19,7 +19,7 @@ import time
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-CLIENTS, ROUNDS, REQUESTS, SECONDS = 8, 5, 20, 6.0
+CLIENTS, ROUNDS, REQUESTS, SECONDS = 8, 5, 20, 10.0
 
 
 class Client:
@@ -60,11 +60,11 @@ def search(client: Client) -> float:
 
 
 def log(url: str, experiment: str, done: Any) -> None:
-    """Log runs for a while, and say how many were acknowledged whole."""
+    """Log runs for a while, to the end of the last, and say how many a second that were."""
     client, count = Client(url), 0
     client.call("experiments/search", {"max_results": 1})  # a first password costs more
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    start = time.monotonic()
+    while time.monotonic() < start + SECONDS:
         now = int(time.time() * 1000)
         run = client.call("runs/create", {"experiment_id": experiment, "start_time": now})
         run_id = run["run"]["info"]["run_id"]
@@ -73,7 +73,7 @@ def log(url: str, experiment: str, done: Any) -> None:
         client.call("runs/log-batch", {"run_id": run_id, "metrics": metrics, "params": params})
         client.call("runs/update", {"run_id": run_id, "status": "FINISHED", "end_time": now})
         count += 1
-    done.put(count)
+    done.put(count / (time.monotonic() - start))
 
 
 def rate(url: str) -> float:
@@ -86,10 +86,10 @@ def rate(url: str) -> float:
     ]
     for client in clients:
         client.start()
-    counts = [done.get(timeout=SECONDS * 20) for _ in clients]
+    rates = [done.get(timeout=SECONDS * 20) for _ in clients]
     for client in clients:
         client.join()
-    return round(float(sum(counts)) / SECONDS, 2)
+    return round(float(sum(rates)), 2)
 
 
 def main() -> None:
