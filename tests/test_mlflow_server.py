@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -230,6 +231,54 @@ print(*adapted(["python", "-m", "{server}", "app"], {found!r}))
     ):
         assert prefix + words in done.stdout
     assert done.stdout.endswith(" app\n")
+
+
+# name: (what systemd says that is not as usual, seconds from the start to a file's change,
+# (runs, stale))
+STATES: dict[str, tuple[dict[str, str], int, tuple[bool, bool]]] = {
+    "all is well": ({}, -10, (True, False)),
+    "a run was killed before the restart": ({}, 10, (True, True)),
+    "systemd has not read the unit": ({"NeedDaemonReload": "yes"}, -10, (True, True)),
+    "not at boot": ({"UnitFileState": "disabled"}, -10, (False, False)),
+    "it never comes up": ({"ActiveState": "activating"}, -10, (False, True)),
+    "stopped": ({"ActiveState": "inactive"}, 10, (False, False)),
+    "just made": ({"ActiveState": "inactive", "ExecMainStartTimestamp": ""}, 10, (False, False)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_the_probe_sees_a_service_that_needs_nothing(case: str, tmp_path: Path) -> None:
+    """Or one that must be started, or that has not read what an earlier run wrote."""
+    said, seconds, (runs, stale) = STATES[case]
+    started = 1_700_000_000
+    usual = {
+        "ActiveState": "active",
+        "ExecMainStartTimestamp": f"@{started}",
+        "NeedDaemonReload": "no",
+        "UnitFileState": "enabled",
+    }
+    systemctl = tmp_path / "bin/systemctl"
+    systemctl.parent.mkdir()
+    lines = "\n".join(f"{name}={value}" for name, value in {**usual, **said}.items())
+    systemctl.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
+    systemctl.chmod(0o755)
+    file = tmp_path / "server.env"
+    file.touch()
+    os.utime(file, (started + seconds, started + seconds))
+    wanted = {"owner": "root", "group": "root", "mode": "0640"}
+    asked = {
+        "unit": "mlflow.service", "leader": "s1", "user": "mlflow", "port": 0, "database": "",
+        "state_dir": str(tmp_path),
+        # A directory's time is that of the data in it.
+        "files": [{"path": str(path), **wanted} for path in (file, tmp_path, tmp_path / "absent")],
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, f"{ROLE}/files/probe.py", json.dumps(asked)],
+        env={"PATH": f"{systemctl.parent}:{os.environ['PATH']}"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert (found["runs"], found["stale"]) == (runs, stale)
 
 
 # name: (hosts that have keys, each with its leader; where s1, whose leader is s1, has its own from)

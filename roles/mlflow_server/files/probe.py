@@ -3,7 +3,7 @@
 Argument: a JSON object with unit, leader (given back), port (0: none), user, state_dir, database
 (path of the SQLite file, '' for none), and files: how directories and fixed files should be, each
 with path, owner, group, mode and, where the content is fixed, sha256. One look here saves a round
-trip for each.
+trip for each, and one for the service that runs as it should.
 
 Run by the host's own Python, as root: nothing newer than Python 3.6.
 """
@@ -15,6 +15,7 @@ import os
 import pwd
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -73,6 +74,19 @@ def listener(port: int) -> str:
     return "a process that this host does not show"
 
 
+def unit_state() -> dict:
+    """Return what systemd says of the unit; nothing where it does not say."""
+    properties = "ActiveState,ExecMainStartTimestamp,NeedDaemonReload,UnitFileState"
+    show = ["systemctl", "show", "--timestamp=unix", "--property=" + properties, asked["unit"]]
+    try:
+        said = subprocess.check_output(
+            show, stderr=subprocess.DEVNULL, universal_newlines=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(line.split("=", 1) for line in said.splitlines())
+
+
 def file_kind(path: Path) -> str:
     """Return what a database file is: absent, empty, sqlite or other."""
     if not path.exists():
@@ -111,6 +125,14 @@ try:
 except KeyError:
     uid = -1
 
+state = unit_state()
+active, started = state.get("ActiveState") == "active", state.get("ExecMainStartTimestamp", "")
+files = [path for path in (file["path"] for file in asked["files"]) if os.path.isfile(path)]
+changed = max((int(os.stat(file).st_mtime) for file in files), default=0)
+# Files were changed, and the service has not read them; or it is not up, and may never be.
+unread = state.get("NeedDaemonReload") == "yes" or changed > int(started.strip("@") or 0)
+stale = (active and unread) or state.get("ActiveState") == "activating"
+
 print(
     json.dumps(
         {
@@ -128,6 +150,8 @@ print(
             "state_owner": owner(state_dir),
             "database": file_kind(database) if asked["database"] else "none",
             "database_owner": owner(database) if asked["database"] else "",
+            "runs": active and state.get("UnitFileState") == "enabled",
+            "stale": stale,
             "leader": asked["leader"],
             "absent": [file["path"] for file in asked["files"] if not os.path.exists(file["path"])],
             "amiss": [file["path"] for file in asked["files"] if not as_wanted(file)],
