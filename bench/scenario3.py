@@ -14,7 +14,7 @@ from bench._hosts import ROOT, Host, fresh_host, fresh_hosts
 from bench._playbooks import HERE, bring_scripts, bring_smoke, idle_memory, second_run
 
 PLAYBOOK = "playbooks/scenario3.yml"
-SECRETS = ROOT / "molecule" / "scenario3" / "variables.yml"  # a team has them in its vault
+SECRETS = ROOT / "molecule" / "scenario3" / "vars/vault.yml"  # a team has them in its vault
 VARIABLES = f"--extra-vars=@{SECRETS}"
 BY_HAND = "sudo sh scenario1-uv.sh /opt/mlflow && sudo sh scenario3-service.sh"
 

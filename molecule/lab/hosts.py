@@ -102,7 +102,7 @@ class Lab:
     @property
     def _vault(self) -> Path:
         """The file with what a team would have in its vault."""
-        return ROOT / "molecule" / self.name / "variables.yml"
+        return ROOT / "molecule" / self.name / "vars/vault.yml"
 
     @property
     def variables(self) -> dict[str, Any]:
