@@ -20,12 +20,12 @@ VAULT = {
 
 def settings(inventory: str, folder: Path, **variables: Any) -> dict[str, dict[str, str]]:
     """Return the server's environment for each tracking server of a shipped inventory."""
-    wiring = yaml.safe_load((ROOT / "playbooks/scenario3.yml").read_text())[0]["vars_files"]
     play = {
         "hosts": "mlflow_servers",
         "connection": "local",
         "gather_facts": False,
-        "vars_files": [f"{ROOT}/playbooks/{file}" for file in wiring],
+        "vars_files": [f"{ROOT}/playbooks/vars/scenario3.yml"],
+        "pre_tasks": [{"import_tasks": f"{ROOT}/playbooks/tasks/scenario3_places.yml"}],
         "roles": [{"role": "mlflow_server", "when": False}],  # for its variables alone
         "post_tasks": [{
             "ansible.builtin.template": {
@@ -37,6 +37,7 @@ def settings(inventory: str, folder: Path, **variables: Any) -> dict[str, dict[s
     }  # fmt: skip
     # As in the repository: playbooks beside roles.
     (folder / "playbooks").mkdir()
+    (folder / "playbooks/vars").symlink_to(ROOT / "playbooks/vars")
     (folder / "roles").symlink_to(ROOT / "roles")
     playbook = folder / "playbooks/playbook.yml"
     playbook.write_text(yaml.safe_dump([play], sort_keys=False))
