@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import HttpCredentials, Page, expect, sync_playwright
+from playwright.sync_api import HttpCredentials, Page, TimeoutError, expect, sync_playwright
 
 PATIENCE = 60_000  # ms; pages come within a second where nothing else runs
 
@@ -61,9 +61,15 @@ def window(
         context.set_default_timeout(PATIENCE)
         context.add_init_script(f"localStorage['{ASSISTANT_SEEN}'] = 'true'")
         page = context.new_page()
-        # What is new in the registry, in a dialog; deaf while it fades in, so again if need be.
         dialog = page.get_by_role("dialog")
-        page.add_locator_handler(dialog, lambda: dialog.press("Escape"), no_wait_after=True)
+
+        def close() -> None:
+            # What is new in the registry: deaf while it fades in, so again if need be; and gone by
+            # itself when a page is left, which is as good.
+            with suppress(TimeoutError):
+                dialog.press("Escape", timeout=2_000)
+
+        page.add_locator_handler(dialog, close, no_wait_after=True)
         yield page
         browser.close()
 
