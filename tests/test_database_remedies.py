@@ -19,7 +19,7 @@ FOUND = 'connection failed: connection to server at "192.0.2.7", port 5432 faile
 @pytest.fixture(scope="module")
 def schema() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        "mlflow_schema", ROOT / "roles/mlflow_server/files/schema.py"
+        "mlflow_database", ROOT / "roles/mlflow_server/files/database.py"
     )
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

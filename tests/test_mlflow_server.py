@@ -19,7 +19,7 @@ ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 
 # What the probe sees of an ordinary host.
 HOST = {"cores": 4, "memory_mb": 8000, "names": ["team1"], "addresses": ["192.0.2.20"]}
-SCHEMA = {"environment": "/opt/mlflow/3.17.2-0123456789ab", "databases": []}
+SCHEMA: dict[str, object] = {"databases": []}
 
 Render = Callable[..., str]
 
@@ -170,11 +170,14 @@ def test_authentication_file(render: Render) -> None:
     assert section["auth_cache_ttl_seconds"] == "60"
 
 
-def test_unit_names_the_real_environment(render: Render) -> None:
-    """`current` may move without the service following before the role has looked."""
+def test_unit_follows_the_environment(render: Render) -> None:
+    """One link moves between versions, and the unit need not be written anew."""
     unit = render("mlflow.service")
-    assert "ExecStart=/opt/mlflow/3.17.2-0123456789ab/bin/python " in unit
-    assert "/opt/mlflow/current" not in unit
+    assert "ExecStart=/opt/mlflow/current/bin/python " in unit
+    assert (
+        "ExecStartPre=/opt/mlflow/current/bin/python /usr/local/lib/mlflow/database.py check"
+        in unit
+    )
     assert "basic-auth" not in unit
     assert "chgrp" not in unit
 
@@ -191,7 +194,7 @@ def test_unit_guards_a_socket(render: Render) -> None:
     commands = [line for line in unit.splitlines() if line.startswith("Exec")]
     assert commands[-1] == "ExecStartPost=+chgrp www-data /run/mlflow"
     assert "RuntimeDirectoryMode=0750" in unit
-    assert "mlflow-serve --app-name basic-auth" in unit
+    assert "serve.py --app-name basic-auth" in unit
 
 
 TLS: dict[str, object] = {
@@ -268,7 +271,7 @@ def test_the_probe_sees_a_service_that_needs_nothing(case: str, tmp_path: Path) 
     wanted = {"owner": "root", "group": "root", "mode": "0640"}
     asked = {
         "unit": "mlflow.service", "leader": "s1", "user": "mlflow", "port": 0, "database": "",
-        "state_dir": str(tmp_path),
+        "state_dir": str(tmp_path), "environment": str(tmp_path),
         # A directory's time is that of the data in it.
         "files": [{"path": str(path), **wanted} for path in (file, tmp_path, tmp_path / "absent")],
     }  # fmt: skip

@@ -1,9 +1,10 @@
 """Tell what the role `mlflow_server` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with unit, leader (given back), port (0: none), user, state_dir, database
-(path of the SQLite file, '' for none), and files: how directories and fixed files should be, each
-with path, owner, group, mode and, where the content is fixed, sha256. One look here saves a round
-trip for each, and one for the service that runs as it should.
+Argument: a JSON object with unit, leader (given back), port (0: none), user, state_dir, environment
+(a directory, or a link to one), database (path of the SQLite file, '' for none), and files: how
+directories and fixed files should be, each with path, owner, group, mode and, where the content is
+fixed, sha256. One look here saves a round trip for each, and one for the service that runs as it
+should.
 
 Run by the host's own Python, as root: nothing newer than Python 3.6.
 """
@@ -128,7 +129,10 @@ except KeyError:
 state = unit_state()
 active, started = state.get("ActiveState") == "active", state.get("ExecMainStartTimestamp", "")
 files = [path for path in (file["path"] for file in asked["files"]) if os.path.isfile(path)]
-changed = max((int(os.stat(file).st_mtime) for file in files), default=0)
+times = [os.stat(file).st_mtime for file in files]
+if os.path.islink(asked["environment"]):
+    times.append(os.lstat(asked["environment"]).st_mtime)
+changed = max(map(int, times), default=0)
 # Files were changed, and the service has not read them; or it is not up, and may never be.
 unread = state.get("NeedDaemonReload") == "yes" or changed > int(started.strip("@") or 0)
 stale = (active and unread) or state.get("ActiveState") == "activating"

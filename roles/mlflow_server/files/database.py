@@ -1,34 +1,44 @@
-"""Compare the schema of MLflow's databases with what the installed MLflow expects; create it.
+"""MLflow's databases: compare their schema with MLflow's, create, migrate, save, load.
 
-  status   print one JSON line: the environment, and each database's state
-  check    the same as an exit code: 0, or 1 with one sentence (systemd runs it before a start)
-  create   bring the schema into the databases that are empty, and touch no other
+  status          print one JSON line: each database's state
+  check           the same as an exit code: 0, or 1 with a sentence (for systemd, before a start)
+  create          bring the schema into the databases that are empty, and touch no other
+  migrate         bring the schema of the others to what this MLflow needs
+  save DIR        copies of one moment into DIR, with manifest.json; the service may be running
+  load DIR        replace what the databases hold by what was saved; all of a database, or nothing
+  administrator   let the administrator in with the password that the service's settings hold
 
-A migration never happens here: MLflow would do it silently when it starts on an older database,
-and no older MLflow reads the result. Run it with the environment's Python, as the service's user.
+A migration happens by `migrate` alone: MLflow would do it silently when it starts on an older
+database, and no older MLflow reads the result. Run it with the environment's Python, as the
+service's user; `load`, `migrate` while the service is stopped.
 
-The databases' addresses come from the service's environment (MLFLOW_BACKEND_STORE_URI, and the
-file at MLFLOW_AUTH_CONFIG_PATH), or, with --stdin, from a JSON object {"tracking": URI, "auth":
-URI or ""} on standard input: addresses hold passwords, so they are never arguments. The object may
-have "connections", {"servers", "workers", "pools", "each"}, for `status` to hold their product
-against what PostgreSQL accepts.
+The databases' addresses come from the service's settings, or, with --stdin, from a JSON object
+{"tracking": URI, "auth": URI or ""} on standard input: addresses hold passwords, so they are never
+arguments. The object may have "connections", {"servers", "workers", "pools", "each"}, for `status`
+to hold their product against what PostgreSQL accepts.
 """
 
 from __future__ import annotations
 
 import argparse
-import configparser
 import contextlib
+import hashlib
 import json
 import os
 import re
+import socket
 import sqlite3
+import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+
+from service_settings import authentication, databases, read_settings
 
 # Where each schema's migration scripts are in the mlflow package, and which tables may hold its
 # revision. The second of `auth` is that of MLflow before 3.6.
@@ -39,6 +49,14 @@ TABLES = {"tracking": ["alembic_version"], "auth": ["alembic_version_auth", "ale
 NAMES = {"tracking": "mlflow_server_database_name", "auth": "mlflow_server_auth_database"}
 
 SQLITE = "sqlite:///"
+
+# What a manifest counts: the tables that people would miss, those of them that this MLflow has.
+COUNTED = {
+    "tracking": ["experiments", "runs", "params", "metrics", "tags", "registered_models",
+                 "model_versions", "logged_models"],
+    "auth": ["users"],
+}  # fmt: skip
+MANIFEST = "manifest.json"
 
 # In PostgreSQL, there while a schema is being created: what a creation that was cut off leaves is
 # told from a database of somebody else.
@@ -399,48 +417,307 @@ def refusal(database: dict[str, str]) -> str:
     return ""
 
 
+# copies -------------------------------------------------------------------------------------------
+
+
+class Unusable(Exception):
+    """A copy, or a database, with which nothing was done; the message says why."""
+
+
+def sha256(file: Path) -> str:
+    """Return a file's digest, in hexadecimal."""
+    with file.open("rb") as content:
+        digest = hashlib.sha256()
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def counts(kind: str, connection: Any, there: set[str]) -> dict[str, int]:
+    """Return the number of rows in each table that counts."""
+    return {
+        table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+        for table in COUNTED[kind]
+        if table in there
+    }
+
+
+def program(name: str, uri: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start one of PostgreSQL's own programs on a database; its password goes by environment.
+
+    Raises Unusable where the program is missing.
+    """
+    parts = urlsplit(uri.replace("+psycopg", "", 1))
+    place = parts.netloc.rpartition("@")[2]
+    address = urlunsplit(parts._replace(netloc=f"{parts.username or ''}@{place}"))
+    environment = {**os.environ, "PGPASSWORD": unquote(parts.password or ""), "LC_ALL": "C.UTF-8"}
+    try:
+        return subprocess.Popen(
+            [name, *arguments, f"--dbname={address}"],
+            env=environment, stderr=subprocess.PIPE, text=True, **options,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise Unusable(f"{name} is missing here. Debian: apt install postgresql-client") from error
+
+
+def finished(process: subprocess.Popen[str]) -> None:
+    """Wait for a program. Raises Unusable with its last words when it failed."""
+    _, words = process.communicate()
+    if process.returncode:
+        last = "\n".join((words or "").strip().splitlines()[-5:])
+        raise Unusable(f"{process.args[0]} failed: {last}")  # type: ignore[index]
+
+
+def save_sqlite(kind: str, uri: str, file: Path) -> dict[str, int]:
+    """Copy an SQLite database as it is at one moment; return the copy's counts."""
+    source = sqlite3.connect(f"{Path(uri[len(SQLITE) :]).as_uri()}?mode=ro", uri=True)
+    copy = sqlite3.connect(file)
+    source.backup(copy)
+    source.close()
+    names = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    found = counts(kind, copy, {row[0] for row in copy.execute(names)})
+    copy.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
+    copy.close()
+    return found
+
+
+def save_postgresql(kind: str, uri: str, file: Path) -> dict[str, int]:
+    """Dump a PostgreSQL database as it is at one moment; return the counts of that moment."""
+    with connect(uri) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        (snapshot,) = connection.execute("SELECT pg_export_snapshot()").fetchone()
+        finished(
+            program("pg_dump", uri, "--format=custom", "--no-owner", "--no-privileges",
+                    f"--snapshot={snapshot}", f"--file={file}")
+        )  # fmt: skip
+        return counts(kind, connection, tables(connection))
+
+
+def save(uris: dict[str, str], directory: Path) -> dict[str, Any]:
+    """Copy the databases into a directory; return the manifest that is written beside them.
+
+    Raises Unusable where one cannot be copied, or OSError.
+    """
+    os.umask(0o077)
+    saved: dict[str, Any] = {}
+    for kind, uri in uris.items():
+        sqlite = uri.startswith(SQLITE)
+        file = directory / f"{kind}.{'db' if sqlite else 'dump'}"
+        _, revision = tables_and_revision(kind, uri)
+        if not revision:
+            raise Unusable(
+                f"The {kind} database has no schema of MLflow's: there is nothing to save."
+            )
+        found = (save_sqlite if sqlite else save_postgresql)(kind, uri, file)
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+        saved[kind] = {
+            "file": file.name,
+            "kind": "sqlite" if sqlite else "postgresql",
+            "revision": revision,
+            "bytes": file.stat().st_size,
+            "sha256": sha256(file),
+            "counts": found,
+        }
+    manifest = {
+        "format": 1,
+        "mlflow": version("mlflow"),
+        "host": socket.gethostname(),
+        "taken": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "databases": saved,
+    }
+    unfinished = directory / f"{MANIFEST}.new"
+    unfinished.write_text(json.dumps(manifest, indent=2) + "\n")
+    unfinished.rename(directory / MANIFEST)  # last: without it, nothing was saved
+    return manifest
+
+
+def check_copy(uris: dict[str, str], directory: Path) -> dict[str, Any]:
+    """Return the databases of a manifest, of which each file is whole and of the right kind.
+
+    Raises Unusable, naming the file.
+    """
+    try:
+        found: dict[str, Any] = json.loads((directory / MANIFEST).read_text())["databases"]
+    except (OSError, ValueError, KeyError) as error:
+        raise Unusable(f"{directory / MANIFEST} is missing or damaged: {error}") from error
+    for kind, uri in uris.items():
+        if kind not in found:
+            raise Unusable(f"{directory} has no {kind} database, and this server has one.")
+        copy, file = found[kind], directory / found[kind]["file"]
+        if not file.is_file() or sha256(file) != copy["sha256"]:
+            raise Unusable(f"{file} is missing or damaged: it is not what its manifest says.")
+        if (copy["kind"] == "sqlite") != uri.startswith(SQLITE):
+            raise Unusable(f"{file} is of {copy['kind']}, and this server has another database.")
+    return found
+
+
+def load_sqlite(uri: str, copy: Path) -> None:
+    """Put a copy in the place of an SQLite database."""
+    file = Path(uri[len(SQLITE) :])
+    fresh = file.with_name(file.name + ".new")
+    fresh.unlink(missing_ok=True)
+    source, target = sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True), sqlite3.connect(fresh)
+    source.backup(target)
+    source.close()
+    (said,) = target.execute("PRAGMA integrity_check").fetchone()
+    target.execute("PRAGMA journal_mode = WAL")
+    target.close()
+    if said != "ok":
+        fresh.unlink()
+        raise Unusable(f"{copy} is damaged: {said}")
+    # The log of the database that goes must not meet the one that comes.
+    for end in ("-wal", "-shm"):
+        file.with_name(file.name + end).unlink(missing_ok=True)
+    fresh.rename(file)
+
+
+# What a newer pg_restore says to a server that does not know it yet.
+UNKNOWN_TO_OLDER = re.compile(r"SET transaction_timeout = 0;\n?$")
+EMPTY_IT = """
+SET lock_timeout = '60s';
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid();
+DO $$ DECLARE name text; BEGIN
+  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() LOOP
+    EXECUTE format('DROP TABLE %I CASCADE', name);
+  END LOOP;
+END $$;
+"""
+
+
+def load_postgresql(uri: str, copy: Path) -> None:
+    """Replace what a PostgreSQL database holds, in one transaction: all of it, or nothing."""
+    psql = program("psql", uri, "--no-psqlrc", "--quiet", "--output=/dev/null", "--file=-",
+                   "--single-transaction", "--set=ON_ERROR_STOP=1",
+                   stdin=subprocess.PIPE)  # fmt: skip
+    restore = subprocess.Popen(
+        ["pg_restore", "--no-owner", "--no-privileges", "--file=-", str(copy)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert psql.stdin and restore.stdout  # noqa: S101 they are pipes
+    try:
+        psql.stdin.write(EMPTY_IT)
+        for line in restore.stdout:
+            if not UNKNOWN_TO_OLDER.match(line):
+                psql.stdin.write(line)
+        finished(restore)
+    except BrokenPipeError:  # psql stopped, and says why
+        restore.kill()
+    except Unusable:
+        psql.kill()  # so that it does not commit
+        psql.wait()
+        raise
+    finished(psql)
+
+
+def load(uris: dict[str, str], directory: Path) -> None:
+    """Replace what the databases hold by the copies.
+
+    Raises Unusable before anything is replaced; or, with that database as it was, when one cannot.
+    """
+    found = check_copy(uris, directory)
+    os.umask(0o077)
+    for kind, uri in uris.items():
+        copy = directory / found[kind]["file"]
+        if uri.startswith(SQLITE):
+            load_sqlite(uri, copy)
+        else:
+            load_postgresql(uri, copy)
+        print(f"loaded {kind}: {found[kind]['counts']}", flush=True)
+
+
+def migrate(kind: str, uri: str) -> None:
+    """Bring a database's schema to what this MLflow needs."""
+    if kind == "tracking":
+        from mlflow.store.db import utils
+
+        engine = utils.create_sqlalchemy_engine_with_retry(uri)
+        utils._upgrade_db(engine)
+        engine.dispose()
+    else:
+        from mlflow.server.auth.db.cli import upgrade
+
+        upgrade.callback(url=uri, revision="head")
+
+
+def admit_administrator() -> None:
+    """Give the administrator the password of the service's settings, where she has another.
+
+    With the server's own functions, on its database: whoever restores a database on another host,
+    or changes the password, cannot ask the server.
+    """
+    settings = authentication(read_settings())
+    if not settings:
+        return
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore()
+    store.init_db(settings["database_uri"])
+    name, password = settings["admin_username"], settings["admin_password"]
+    if not store.has_user(name):
+        return  # MLflow makes her when it starts
+    if not store.authenticate_user(name, password):
+        store.update_user(name, password=password, is_admin=True)
+        print(f"{name} has the password of the settings now")
+
+
 def asked(from_stdin: bool) -> tuple[dict[str, str], dict[str, int]]:
     """Return the databases' addresses by kind, and the connections, see above.
 
     Without authentication there is one database.
     """
-    given: dict[str, Any]
-    if from_stdin:
-        given = json.load(sys.stdin)
-    else:
-        given = {"tracking": os.environ["MLFLOW_BACKEND_STORE_URI"]}
-        if auth := os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
-            parser = configparser.ConfigParser()
-            parser.read(auth)
-            given["auth"] = parser["mlflow"]["database_uri"]
+    given: dict[str, Any] = json.load(sys.stdin) if from_stdin else databases(read_settings())
     connections = given.pop("connections", {})
     return {kind: uri for kind, uri in given.items() if uri}, connections
 
 
 def main() -> int:
     """Do what the arguments say; return the exit code."""
-    parser = argparse.ArgumentParser(description="MLflow's database schema: compare and create.")
-    parser.add_argument("action", choices=["status", "check", "create"])
-    parser.add_argument("--stdin", action="store_true", help="read the addresses from stdin")
+    parser = argparse.ArgumentParser(description="MLflow's databases.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("status", "check", "create", "migrate", "save", "load", "administrator"):
+        action = verbs.add_parser(verb)
+        action.add_argument("--stdin", action="store_true", help="read the addresses from stdin")
+        if verb in ("save", "load"):
+            action.add_argument("directory", type=Path, metavar="DIR")
     arguments = parser.parse_args()
+    uris, connections = asked(arguments.stdin)
+    try:
+        return act(arguments, uris, connections)
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        return 1
 
-    databases, connections = asked(arguments.stdin)
-    if arguments.action == "status":
-        states = [status(kind, uri, connections) for kind, uri in databases.items()]
-        print(json.dumps({"environment": os.path.realpath(sys.prefix), "databases": states}))
-        return 0
-    if arguments.action == "create":
-        for kind, uri in databases.items():
+
+def act(arguments: argparse.Namespace, uris: dict[str, str], connections: dict[str, int]) -> int:
+    """Do one verb; return the exit code. Raises Unusable."""
+    if arguments.verb == "status":
+        states = [status(kind, uri, connections) for kind, uri in uris.items()]
+        print(json.dumps({"databases": states}))
+    elif arguments.verb == "check":
+        reasons = [refusal(status(kind, uri)) for kind, uri in uris.items()]
+        if any(reasons):
+            print(" ".join(filter(None, reasons)), file=sys.stderr)
+            return 1
+    elif arguments.verb == "create":
+        for kind, uri in uris.items():
             with alone(uri):
                 if status(kind, uri)["state"] == "empty":
                     with all_or_nothing(uri):
                         create(kind, uri)
                     print(f"created {kind}")
-        return 0
-    reasons = [refusal(status(kind, uri)) for kind, uri in databases.items()]
-    if any(reasons):
-        print(" ".join(filter(None, reasons)), file=sys.stderr)
-        return 1
+    elif arguments.verb == "migrate":
+        for kind, uri in uris.items():
+            if status(kind, uri)["state"] != "current":
+                migrate(kind, uri)
+                print(f"migrated {kind}", flush=True)
+    elif arguments.verb == "save":
+        print(json.dumps(save(uris, arguments.directory)))
+    elif arguments.verb == "load":
+        load(uris, arguments.directory)
+    else:
+        admit_administrator()
     return 0
 
 

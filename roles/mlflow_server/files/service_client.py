@@ -1,0 +1,111 @@
+"""The MLflow server of this host, asked as its administrator over whatever it listens on.
+
+Nothing but the standard library is used, so that any Python 3.9 or later runs it.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import socket
+import ssl
+
+from service_settings import authentication
+
+TIMEOUT = 10.0  # seconds that one request may take
+
+
+class NotReady(Exception):
+    """The server is not ready; the message is a sentence for people."""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the socket instead of a TCP port."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(self.path)
+
+
+class TLSConnection(http.client.HTTPSConnection):
+    """Mutual TLS: the server's own certificate is shown to it, and its name is checked."""
+
+    def __init__(self, host: str, port: int, settings: dict[str, str]) -> None:
+        context = ssl.create_default_context(cafile=settings["MLFLOW_LISTEN_TLS_CLIENT_CA"])
+        # No more is asked of a team's CA than the server asks: Python 3.13 adds what old ones lack.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.load_cert_chain(
+            settings["MLFLOW_LISTEN_TLS_CERTIFICATE"], settings["MLFLOW_LISTEN_TLS_KEY"]
+        )
+        super().__init__(host, port, timeout=TIMEOUT, context=context)
+        self.context, self.name = context, settings["MLFLOW_LISTEN_TLS_NAME"]
+
+    def connect(self) -> None:
+        """Connect to where the server listens, whatever its name is."""
+        plain = socket.create_connection((self.host, self.port), TIMEOUT)
+        self.sock = self.context.wrap_socket(plain, server_hostname=self.name)
+
+
+class Server:
+    """The server that a service environment describes."""
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self.settings = settings
+        self.unix = settings.get("MLFLOW_LISTEN_SOCKET", "")
+        self.port = int(settings.get("MLFLOW_PORT", "5000"))
+        host = settings.get("MLFLOW_HOST", "127.0.0.1")
+        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 asked, not bound
+        self.headers = {"Host": f"localhost:{self.port}"}
+        if auth := authentication(settings):
+            login = f"{auth['admin_username']}:{auth['admin_password']}".encode()
+            self.headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
+
+    @property
+    def address(self) -> str:
+        """Where the server listens, for people."""
+        return self.unix or f"{self.host}:{self.port}"
+
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection of the server's kind. Raises OSError for unusable TLS files."""
+        if self.unix:
+            return UnixConnection(self.unix)
+        if self.settings.get("MLFLOW_LISTEN_TLS_CERTIFICATE"):
+            return TLSConnection(self.host, self.port, self.settings)
+        return http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
+
+    def request(self, step: str, method: str, path: str, body: bytes = b"") -> bytes:
+        """Send one request and return the body of its answer.
+
+        Raises NotReady, beginning with `step`, for anything but success.
+        """
+        try:
+            connection = self.connection()
+        except OSError as error:
+            raise NotReady(
+                f"The certificate, its key or the clients' CA: {error}. "
+                "Does mlflow.service run? Its key is there while it does."
+            ) from error
+        kind = "application/json" if body.startswith(b"{") else "application/octet-stream"
+        try:
+            connection.request(method, path, body, {**self.headers, "Content-Type": kind})
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise NotReady(f"{step}: no answer from {self.address}: {error}.") from error
+        finally:
+            connection.close()
+        if answer.status == http.client.UNAUTHORIZED:
+            raise NotReady(
+                f"{step}: the server refuses the administrator's password that its "
+                "configuration holds; was it changed elsewhere?"
+            )
+        if answer.status >= http.client.MULTIPLE_CHOICES:
+            words = " ".join(content.decode(errors="replace").split())[:300]
+            raise NotReady(f"{step}: HTTP {answer.status} from {self.address}: {words}")
+        return content

@@ -1,0 +1,45 @@
+"""What this host's MLflow service was told, for the programs beside this file.
+
+Nothing but the standard library is used, so that any Python 3.9 or later runs it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shlex
+from pathlib import Path
+
+ENV_FILE = Path("/etc/mlflow/server.env")
+
+
+def read_settings(env_file: Path = ENV_FILE) -> dict[str, str]:
+    """Return the service's settings: those of the environment, or else of the service's file.
+
+    Raises OSError where there is neither.
+    """
+    if "MLFLOW_BACKEND_STORE_URI" in os.environ:
+        return dict(os.environ)
+    lines = shlex.split(env_file.read_text(encoding="utf-8"), comments=True)
+    return dict(line.split("=", 1) for line in lines)
+
+
+def authentication(settings: dict[str, str]) -> dict[str, str]:
+    """Return MLflow's basic-auth settings, with admin_username, admin_password and database_uri.
+
+    Nothing where authentication is off.
+    """
+    path = settings.get("MLFLOW_AUTH_CONFIG_PATH")
+    if not path:
+        return {}
+    parser = configparser.ConfigParser()
+    parser.read(path, encoding="utf-8")
+    return dict(parser["mlflow"])
+
+
+def databases(settings: dict[str, str]) -> dict[str, str]:
+    """Return the addresses of the databases by kind, `tracking` and, with users, `auth`."""
+    found = {"tracking": settings["MLFLOW_BACKEND_STORE_URI"]}
+    if auth := authentication(settings):
+        found["auth"] = auth["database_uri"]
+    return found
