@@ -80,6 +80,8 @@ print(
             "complete": bool(installed) and not damage,
             "damage": damage,
             "current": os.readlink(str(current)) if current.is_symlink() else "",
+            # It may yet move back: see role mlflow_switch.
+            "trial": (root / ".on-trial").exists(),
         }
     )
 )

@@ -284,6 +284,16 @@ def check_connections(connection: Any, servers: int, workers: int, pools: int, e
     )
 
 
+def size(uri: str) -> dict[str, int]:
+    """Return a database's size in bytes, and the major version of PostgreSQL, 0 for SQLite."""
+    if uri.startswith(SQLITE):
+        file = Path(uri[len(SQLITE) :])
+        return {"bytes": file.stat().st_size if file.exists() else 0, "server": 0}
+    with connect(uri) as connection:
+        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        return {"bytes": row[0], "server": connection.info.server_version // 10000}
+
+
 def tables_and_revision(
     kind: str, uri: str, connections: dict[str, int] | None = None
 ) -> tuple[int, str]:
@@ -318,7 +328,7 @@ def tables_and_revision(
         connection.close()
 
 
-def status(kind: str, uri: str, connections: dict[str, int] | None = None) -> dict[str, str]:
+def status(kind: str, uri: str, connections: dict[str, int] | None = None) -> dict[str, Any]:
     """Return a database's state: current, empty, different or unreachable, with the revisions.
 
     With `connections`, unreachable is also what MLflow could not work with.
@@ -399,7 +409,7 @@ def create(kind: str, uri: str) -> None:
         raise
 
 
-def refusal(database: dict[str, str]) -> str:
+def refusal(database: dict[str, Any]) -> str:
     """Return why the service must not start on a database, or ''.
 
     One that does not answer is none: the server itself waits for it.
@@ -694,6 +704,8 @@ def act(arguments: argparse.Namespace, uris: dict[str, str], connections: dict[s
     """Do one verb; return the exit code. Raises Unusable."""
     if arguments.verb == "status":
         states = [status(kind, uri, connections) for kind, uri in uris.items()]
+        for state in states:
+            state |= size(uris[state["kind"]]) if "revision" in state else {}
         print(json.dumps({"databases": states}))
     elif arguments.verb == "check":
         reasons = [refusal(status(kind, uri)) for kind, uri in uris.items()]

@@ -1,0 +1,361 @@
+#!/usr/bin/env python3
+"""Move this host's MLflow to another version, or to other data, with a way back.
+
+  start     begin what the plan on standard input says (JSON, see Plan), in mlflow-switch.service
+  go MARK   pass a point at which it waits: change, start, confirm; or: abort
+  wait      until it waits at a point, or has ended; print its state (JSON)
+  run       what the service does, and what it does at boot when the host died meanwhile: put back
+
+It runs on the host, away from whoever began it: when that connection breaks, it goes on. The
+steps: stop the service; save its databases; change them; point `current` to the environment; start
+and see that it is ready; wait for the word that all is well. Whatever fails, and when no word comes
+within the plan's patience, everything is put back: the old version serves the old data.
+
+Each phase is written down before it begins, so that at any time it is known what to put back.
+Nothing but the standard library is used; Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from service_settings import read_settings
+
+STATE = Path("/var/lib/mlflow-switch")  # plan.json, state.json, and what was saved
+MARKS = Path("/run/mlflow-switch")
+LIBRARY = Path(__file__).resolve().parent
+UNIT = "mlflow-switch.service"
+
+# In order; what comes after one was not begun while it lasts.
+PHASES = ["begun", "stopping", "stopped", "saving", "changing", "changed", "starting", "serving"]
+ENDED = ["confirmed", "put back", "stuck"]
+PUT_BACK_PATIENCE = 600  # seconds that the old version may take to start: another server may have
+# to put the database back first
+
+
+class Failed(Exception):
+    """A step did not work; the message says why."""
+
+
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        unit: the service.
+        user: whom it runs as.
+        settings: its environment file.
+        link: `current`, which leads to an environment.
+        old, new: the environments' names beside the link; the same where only data changes.
+        leader: whether this host changes the databases; of several servers, one does.
+        change: what happens to them, in order: verbs of database.py with their arguments.
+        artifacts: a directory whose content is replaced by that of `<directory>.new`, or ''.
+        files: for each file the one whose content it gets.
+        saved: where the databases are saved, a directory to be made.
+        patience: seconds to wait at each point for a word.
+        marks: points that need no word.
+        path: a directory of PostgreSQL's programs, before those of the host; or ''.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.unit: str = values["unit"]
+        self.user: str = values["user"]
+        self.settings = Path(values["settings"])
+        self.link = Path(values["link"])
+        self.old: str = values["old"]
+        self.new: str = values["new"]
+        self.leader: bool = values["leader"]
+        self.change: list[list[str]] = values["change"]
+        self.artifacts: str = values["artifacts"]
+        self.files: dict[str, str] = values["files"]
+        self.saved = Path(values["saved"])
+        self.patience: float = values["patience"]
+        self.marks: list[str] = values["marks"]
+        self.path = os.pathsep.join(filter(None, [values["path"], os.environ["PATH"]]))
+
+    @property
+    def trial(self) -> Path:
+        """A file that is there while it is not sure that `current` stays where it is."""
+        return self.link.with_name(".on-trial")
+
+    @property
+    def old_artifacts(self) -> Path:
+        """Where artifacts that are replaced go: beside them, since a directory is renamed."""
+        return Path(f"{self.artifacts}.before-{self.saved.name}")
+
+
+def write(file: Path, values: dict[str, Any]) -> None:
+    """Write JSON so that it is there whole, or not at all, whatever happens to the host."""
+    fresh = file.with_name(file.name + ".new")
+    with fresh.open("w") as content:
+        json.dump(values, content)
+        content.flush()
+        os.fsync(content.fileno())
+    fresh.rename(file)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Return what a JSON file says, nothing where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        return dict(json.loads(file.read_text()))
+    return {}
+
+
+def command(*words: str | Path, **options: Any) -> str:
+    """Run a command to its end and return what it says. Raises Failed with its last words."""
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
+    )
+    print(done.stdout, end="", flush=True)  # into the journal
+    if done.returncode:
+        raise Failed("\n".join(done.stdout.strip().splitlines()[-8:]))
+    return done.stdout
+
+
+class Switch:
+    """A plan, and how far it has come."""
+
+    def __init__(self, plan: Plan, state: dict[str, Any]) -> None:
+        self.plan, self.state = plan, state
+
+    def enter(self, phase: str, **more: Any) -> None:
+        """Write down what begins now."""
+        self.state |= {"phase": phase, **more}
+        write(STATE / "state.json", self.state)
+        print(f"--- {phase}", flush=True)
+
+    def reached(self, phase: str) -> bool:
+        """Whether a phase was begun, before things went wrong."""
+        return PHASES.index(self.state["last"]) >= PHASES.index(phase)
+
+    def database(self, environment: str, *words: str) -> None:
+        """Have a version of MLflow do something with the databases, as the service's user."""
+        python = self.plan.link.with_name(environment) / "bin/python"
+        as_user = ["runuser", f"--user={self.plan.user}", "--", "env", "--chdir=/"]
+        home = {"HOME": "/nonexistent", "PATH": self.plan.path, "PYTHONDONTWRITEBYTECODE": "1"}
+        command(
+            *as_user, python, LIBRARY / "database.py", *words,
+            env={**home, **read_settings(self.plan.settings)},
+        )  # fmt: skip
+
+    def await_word(self, mark: str) -> None:
+        """Wait at a point. Raises Failed when the word is another one, or none comes."""
+        began, file = time.monotonic(), MARKS / mark
+        while not (file.exists() or mark in self.plan.marks):
+            if (MARKS / "abort").exists():
+                raise Failed((MARKS / "abort").read_text())
+            if time.monotonic() - began > self.plan.patience:
+                raise Failed(f"Nobody said within {self.plan.patience:.0f} s that it may go on.")
+            time.sleep(0.1)
+
+    def systemctl(self, verb: str) -> None:
+        """Start or stop the service. Raises Failed with what it said."""
+        command("systemctl", "reset-failed", self.plan.unit)
+        try:
+            command("systemctl", verb, self.plan.unit)
+        except Failed as error:
+            show = ["systemctl", "show", "--property=InvocationID", "--value", self.plan.unit]
+            start = f"_SYSTEMD_INVOCATION_ID={command(*show).strip()}"
+            journal = command("journalctl", "--no-pager", "--output=cat", "--lines=15", start)
+            raise Failed(journal.strip() or str(error)) from error
+
+    def point(self, environment: str) -> None:
+        """Let `current` lead to an environment."""
+        fresh = self.plan.link.with_name(".current.new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(environment)
+        fresh.rename(self.plan.link)
+
+    def replace_files(self) -> None:
+        """Give files their new content, and keep the old."""
+        for number, (file, source) in enumerate(self.plan.files.items()):
+            shutil.copy2(file, self.plan.saved / f"file-{number}")
+            fresh = Path(file + ".new")
+            shutil.copy2(file, fresh)  # owner and mode are the old one's
+            status = Path(file).stat()
+            os.chown(fresh, status.st_uid, status.st_gid)
+            fresh.write_bytes(Path(source).read_bytes())
+            fresh.rename(file)
+
+    def replace_artifacts(self) -> None:
+        """Put other artifacts in the place of those that are there."""
+        Path(self.plan.artifacts).rename(self.plan.old_artifacts)
+        Path(self.plan.artifacts + ".new").rename(self.plan.artifacts)
+
+    def go_forward(self) -> None:
+        """Do all steps. Raises Failed at the first that does not work."""
+        plan = self.plan
+        plan.trial.touch()
+        self.enter("stopping", stopped_at=time.time())
+        self.systemctl("stop")
+        self.enter("stopped")
+        self.await_word("change")
+        if plan.leader:
+            self.enter("saving")
+            plan.saved.mkdir(mode=0o700)
+            shutil.chown(plan.saved, plan.user)
+            self.database(plan.old, "save", str(plan.saved))
+            self.enter("changing")
+            self.replace_files()
+            for words in plan.change:
+                self.database(plan.new, *words)
+            if plan.artifacts:
+                self.replace_artifacts()
+        self.enter("changed")
+        self.await_word("start")
+        self.enter("starting")
+        self.point(plan.new)
+        self.systemctl("start")
+        self.enter("serving", outage=round(time.time() - self.state["stopped_at"], 1))
+        self.await_word("confirm")
+
+    def go_back(self, why: str) -> None:
+        """Put everything back as it was. Raises Failed where that does not work."""
+        plan = self.plan
+        # `last`: how far it had come, whatever happens to the way back.
+        self.state.setdefault("last", self.state["phase"])
+        self.enter("putting back", failed=self.state["last"], error=why.strip())
+        if not self.reached("stopping"):
+            return
+        self.systemctl("stop")
+        if self.reached("changing") and plan.leader:
+            self.keep_what_came()
+            self.database(plan.old, "load", str(plan.saved))
+            for number, file in enumerate(plan.files):
+                if (kept := plan.saved / f"file-{number}").exists():
+                    shutil.copy2(kept, file)
+            if plan.artifacts and plan.old_artifacts.exists():
+                with contextlib.suppress(FileNotFoundError):
+                    Path(plan.artifacts).rename(plan.artifacts + ".new")
+                plan.old_artifacts.rename(plan.artifacts)
+        self.point(plan.old)
+        deadline = time.monotonic() + PUT_BACK_PATIENCE
+        while True:
+            try:
+                self.systemctl("start")
+                break
+            except Failed:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(3)
+
+    def keep_what_came(self) -> None:
+        """Save what the new version wrote while it served: it is not in the old data."""
+        if not self.reached("serving"):
+            return
+        kept = self.plan.saved / "came-meanwhile"
+        kept.mkdir(mode=0o700, exist_ok=True)
+        shutil.chown(kept, self.plan.user)
+        try:
+            self.database(self.plan.new, "save", str(kept))
+        except Failed as error:
+            print(f"What came meanwhile could not be kept: {error}", flush=True)
+
+    def end(self, phase: str) -> None:
+        """Write down how it ended."""
+        self.enter(phase, ended_at=time.time())
+        if phase != "stuck":
+            self.plan.trial.unlink(missing_ok=True)
+            (STATE / "plan.json").unlink()
+
+    def run(self) -> None:
+        """Go forward; or, where that does not work or was cut off, back."""
+        if self.state["phase"] in ("confirmed", "put back"):  # all but its last line was done
+            self.end(self.state["phase"])
+            return
+        why = self.state.get("error") or "The host, or the switch itself, stopped in the middle."
+        if self.state["phase"] == "begun" and MARKS.exists():  # not after a boot
+            try:
+                self.go_forward()
+            except (Failed, OSError) as error:
+                why = str(error)
+            else:
+                self.end("confirmed")
+                return
+        try:
+            self.go_back(why)
+        except (Failed, OSError) as error:
+            self.end("stuck")
+            raise SystemExit(f"It could not be put back: {error}") from error
+        self.end("put back")
+
+
+def start() -> None:
+    """Begin what the plan on standard input says."""
+    values = json.load(sys.stdin)
+    if (STATE / "plan.json").exists():
+        raise SystemExit(f"Another switch is not finished: systemctl status {UNIT}")
+    STATE.mkdir(mode=0o711, exist_ok=True)
+    shutil.rmtree(MARKS, ignore_errors=True)
+    MARKS.mkdir(mode=0o700)
+    write(STATE / "state.json", {"phase": "begun", "saved": values["saved"]})
+    write(STATE / "plan.json", values)
+    command("systemctl", "start", UNIT)
+
+
+POINTS = {"stopped": "change", "changed": "start", "serving": "confirm"}
+
+
+def wait(timeout: float) -> None:
+    """Wait until the switch waits for a word or has ended, and print its state."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        state, plan = read(STATE / "state.json"), read(STATE / "plan.json")
+        phase = state.get("phase", "none")
+        point = POINTS.get(phase, "")
+        given = point in plan.get("marks", []) or any(
+            (MARKS / mark).exists() for mark in (point, "abort")
+        )
+        if not plan or phase == "stuck" or (point and not given):
+            break
+        time.sleep(0.1)
+    print(json.dumps(state))
+
+
+def go(mark: str, words: str) -> None:
+    """Give the word at a point."""
+    MARKS.mkdir(mode=0o700, exist_ok=True)
+    (MARKS / f".{mark}").write_text(words)
+    (MARKS / f".{mark}").rename(MARKS / mark)
+
+
+def leave(*_: object) -> NoReturn:
+    """End at once, at the host's shutdown: what is unfinished is put back at its next boot."""
+    os._exit(0)
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    parser = argparse.ArgumentParser(description="Switch MLflow to another version or other data.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("start")
+    verbs.add_parser("run")
+    verb = verbs.add_parser("wait")
+    verb.add_argument("--timeout", type=float, default=1800, metavar="SECONDS")
+    verb = verbs.add_parser("go")
+    verb.add_argument("mark", choices=["change", "start", "confirm", "abort"])
+    verb.add_argument("words", nargs="?", default="It was called off.")
+    asked = parser.parse_args()
+    if asked.verb == "start":
+        start()
+    elif asked.verb == "wait":
+        wait(asked.timeout)
+    elif asked.verb == "go":
+        go(asked.mark, asked.words)
+    else:
+        signal.signal(signal.SIGTERM, leave)
+        Switch(Plan(read(STATE / "plan.json")), read(STATE / "state.json")).run()
+
+
+if __name__ == "__main__":
+    main()
