@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Database:
             os.seteuid(pwd.getpwnam(user).pw_uid)
         try:
             self.connection: Any = psycopg.connect(
-                found[DATABASE].replace("postgresql+psycopg:", "postgresql:", 1), autocommit=True
+                re.sub(r"\+psycopg2?(?=://)", "", found[DATABASE], count=1), autocommit=True
             )
         finally:
             if root:

@@ -49,6 +49,7 @@ TABLES = {"tracking": ["alembic_version"], "auth": ["alembic_version_auth", "ale
 NAMES = {"tracking": "mlflow_server_database_name", "auth": "mlflow_server_auth_database"}
 
 SQLITE = "sqlite:///"
+DRIVER = re.compile(r"\+psycopg2?(?=://)")  # which SQLAlchemy wants in an address, and nobody else
 
 # What a manifest counts: the tables that people would miss, those of them that this MLflow has.
 COUNTED = {
@@ -188,7 +189,7 @@ def connect(uri: str) -> Any:
     """Return a connection to a PostgreSQL database, with exactly the credentials of its address."""
     import psycopg
 
-    return psycopg.connect(uri.replace("+psycopg", "", 1), connect_timeout=10)
+    return psycopg.connect(DRIVER.sub("", uri, count=1), connect_timeout=10)
 
 
 def tables(connection: Any) -> set[str]:
@@ -457,7 +458,7 @@ def program(name: str, uri: str, *arguments: str, **options: Any) -> subprocess.
 
     Raises Unusable where the program is missing.
     """
-    parts = urlsplit(uri.replace("+psycopg", "", 1))
+    parts = urlsplit(DRIVER.sub("", uri, count=1))
     place = parts.netloc.rpartition("@")[2]
     address = urlunsplit(parts._replace(netloc=f"{parts.username or ''}@{place}"))
     environment = {**os.environ, "PGPASSWORD": unquote(parts.password or ""), "LC_ALL": "C.UTF-8"}

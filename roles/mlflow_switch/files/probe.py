@@ -55,7 +55,7 @@ if answer["installed"]:
         nearest = nearest.parent
     ready = subprocess.run(
         [sys.executable, "-B", str(library / "ready.py"), "--env-file", asked["settings"]],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     answer.update(
         serves=os.readlink(str(link)),
