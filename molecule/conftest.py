@@ -46,7 +46,7 @@ class HostByHost(LoadScopeScheduling):  # type: ignore[misc]
         if scenario(path) in TOGETHER:
             return scenario(path)
         hosts = [name for group in groups(path).values() for name in group["hosts"]]
-        here = [name for name in hosts if f"[ansible://{name}" in nodeid]
+        here = [name for name in hosts if name in nodeid.partition("[")[2]]
         return f"{scenario(path)} {max(here, key=len)}" if here else nodeid
 
 

@@ -18,11 +18,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import yaml
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LOG = ROOT / ".lab/log"
 LAB = [sys.executable, str(HERE / "lab/lab.py")]
-ACTIONS = ("check", "converge", "idempotence")
+ACTIONS = ["check", "converge", "idempotence"]
 # The hosts are not there yet when Ansible is asked to make them: without the lab's inventory.
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "MOLECULE_ANSIBLE_ARGS_STRICT_MODE": "1"}
 
@@ -36,11 +38,17 @@ def molecule(action: str, scenario: str) -> int:
         )  # fmt: skip
 
 
+def actions(scenario: str) -> list[str]:
+    """Return what there is to do with a scenario before its tests, in order."""
+    own = yaml.safe_load((HERE / scenario / "molecule.yml").read_text()).get("scenario", {})
+    return [action for action in ACTIONS if action in own.get("test_sequence", ACTIONS)]
+
+
 def prepare(scenario: str) -> dict[str, int]:
     """Take a scenario from nothing to the state that its tests look at; return exit codes."""
     molecule("destroy", scenario)
     codes: dict[str, int] = {}
-    for action in ACTIONS:
+    for action in actions(scenario):
         began = time.monotonic()
         code = codes[action] = molecule(action, scenario)
         words = f"failed, see .lab/log/{scenario}-{action}.log" if code else "done"

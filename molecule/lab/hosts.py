@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 
 
 def over_ssh(settings: dict[str, str], script: str, user: str, shell: str = "sh") -> str:
@@ -99,6 +101,11 @@ class Lab:
         script += f"{program}\nEND_OF_PROGRAM\npython program.py {' '.join(arguments)}\n"
         return json.loads(self.ssh(host, script, user).splitlines()[-1])
 
+    def program(self, host: str, name: str, command: str, user: str = "ops") -> str:
+        """Return what a program of programs/ prints, run by a command on a host as a person."""
+        text = (HERE / "programs" / f"{name}.py").read_text()
+        return self.ssh(host, f"{command} - <<'END_OF_PROGRAM'\n{text}\nEND_OF_PROGRAM", user)
+
     @property
     def _vault(self) -> Path:
         """The file with what a team would have in its vault."""
@@ -109,24 +116,28 @@ class Lab:
         """What a team would have in its vault."""
         return dict(yaml.safe_load(self._vault.read_text()))
 
-    def play(
-        self, name: str, *arguments: str, code: int = 0, inventory: Path | None = None, **extra: Any
-    ) -> str:
-        """Run a shipped playbook with the shipped variables, see its exit code, return its output.
+    def command(
+        self, name: str, *arguments: str, inventory: Path | None = None, **extra: Any
+    ) -> list[str]:
+        """Return the command that runs a shipped playbook with the shipped variables.
 
         Args:
             name: the playbook's.
             *arguments: further ones.
-            code: 0, or 2 where it must fail.
             inventory: one instead of the lab's own.
             **extra: variables.
         """
         inventory = inventory or self.inventory
-        variables = inventory.with_name("group_vars")
-        if not variables.exists():  # beside the inventory, as a team has them
-            variables.symlink_to(ROOT / "inventories/scenario3/group_vars")
-        return ended(
-            ["ansible-playbook", str(ROOT / "playbooks" / name), "--inventory", str(inventory),
-             "--extra-vars", f"@{self._vault}", "--extra-vars", json.dumps(extra), *arguments],
-            code,
-        )  # fmt: skip
+        own = ROOT / "molecule" / self.name / "group_vars"
+        with contextlib.suppress(FileExistsError):  # beside the inventory, as a team has them
+            inventory.with_name("group_vars").symlink_to(
+                own if own.exists() else ROOT / "inventories/scenario3/group_vars"
+            )
+        return [
+            "ansible-playbook", str(ROOT / "playbooks" / name), "--inventory", str(inventory),
+            "--extra-vars", f"@{self._vault}", "--extra-vars", json.dumps(extra), *arguments,
+        ]  # fmt: skip
+
+    def play(self, name: str, *arguments: str, code: int = 0, **extra: Any) -> str:
+        """Run such a playbook, see its exit code (2 where it must fail), return its output."""
+        return ended(self.command(name, *arguments, **extra), code)

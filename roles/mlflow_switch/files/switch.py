@@ -129,10 +129,14 @@ class Switch:
         self.plan, self.state = plan, state
 
     def enter(self, phase: str, **more: Any) -> None:
-        """Write down what begins now."""
+        """Write down what begins now. Raises OSError where that cannot be, but on the way back."""
         self.state |= {"phase": phase, **more}
-        write(STATE / "state.json", self.state)
         print(f"--- {phase}", flush=True)
+        try:
+            write(STATE / "state.json", self.state)
+        except OSError:
+            if "last" not in self.state:
+                raise  # a full disk must keep nobody from going back
 
     def reached(self, phase: str) -> bool:
         """Whether a phase was begun, before things went wrong."""

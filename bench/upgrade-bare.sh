@@ -1,0 +1,28 @@
+#!/bin/sh
+# Stop, migrate, start, and the seconds that it took: what an upgrade is without a backup or a way back.
+#   upgrade-bare.sh forward   from 2.22.5 to 3.17.2
+#   upgrade-bare.sh back      to 2.22.5, with what the last upgrade of the playbook saved
+set -eu
+cd /opt/mlflow
+old=$(ls -d 2.22.5-*) new=$(ls -d 3.17.2-*)
+as_service() { runuser -u mlflow -- env HOME=/nonexistent "$@"; }
+
+if [ "$1" = forward ]; then
+    . /etc/mlflow/server.env
+    began=$(date +%s.%N)
+    systemctl stop mlflow
+    as_service "$new/bin/mlflow" db upgrade "$MLFLOW_BACKEND_STORE_URI"
+    if [ -n "${MLFLOW_AUTH_CONFIG_PATH-}" ]; then
+        auth=$(sed -n 's/^database_uri = //p' "$MLFLOW_AUTH_CONFIG_PATH" | sed 's/%%/%/g')
+        as_service "$new/bin/python" -m mlflow.server.auth db upgrade --url "$auth"
+    fi
+    ln -sfn "$new" current
+    systemctl start mlflow
+    echo "$(date +%s.%N) - $began" | python3 -c 'print(eval(input()))'
+else
+    saved=$(ls -d /var/lib/mlflow-switch/*-2.22.5 | tail -1)
+    systemctl stop mlflow
+    as_service "$old/bin/python" /usr/local/lib/mlflow/database.py load "$saved"
+    ln -sfn "$old" current
+    systemctl start mlflow
+fi

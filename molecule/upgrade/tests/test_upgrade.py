@@ -1,0 +1,276 @@
+"""From 2.22.5 to 3.17.2: nothing is lost, and whatever fails, the old version serves the old data.
+
+The tests of a host build on one another: what fails comes first, since then nothing has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import ROOT, Lab
+
+OLD, NEW = "2.22.5", "3.17.2"
+SQLITE, POSTGRESQL = "team.example.com", "mlflow.example.com"
+HOSTS = [SQLITE, POSTGRESQL]
+PEOPLE = {
+    SQLITE: ("grace", "export MLFLOW_TRACKING_URI=http://localhost:5000"),
+    POSTGRESQL: ("ada", ". /opt/mlflow/client/activate"),
+}
+
+
+def snapshot(lab: Lab, host: str) -> dict[str, Any]:
+    """Return all that a host's server tells of what was logged, and what a model predicts."""
+    told = dict(json.loads(lab.program(host, "snapshot", "sudo python3")))
+    return {**told, "predictions": as_person(lab, host, "predict").splitlines()[-1]}
+
+
+def as_person(lab: Lab, host: str, program: str) -> str:
+    """Run a data scientist's program by the environment that is in use."""
+    person, find_server = PEOPLE[host]
+    return lab.program(host, program, f"{find_server}; /opt/mlflow/current/bin/python", person)
+
+
+def serves(lab: Lab, host: str) -> str:
+    """Return the version of MLflow that answers, and see that its database and artifacts do."""
+    ask = (
+        "import sys; sys.path.insert(0, '/usr/local/lib/mlflow'); sys.dont_write_bytecode = True\n"
+    )
+    ask += "from service_client import Server; from service_settings import read_settings\n"
+    ask += "print(Server(read_settings()).request('version', 'GET', '/version').decode())"
+    return lab.root(host, f'mlflow-ready >/dev/null; python3 -c "{ask}"').strip()
+
+
+@pytest.fixture(scope="module")
+def before(lab: Lab) -> Callable[[str], dict[str, Any]]:
+    """What a host's server tells before any upgrade; a data scientist has logged it."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def of(host: str) -> dict[str, Any]:
+        if host not in known:
+            assert OLD in lab.ssh(host, "readlink /opt/mlflow/current")
+            as_person(lab, host, "populate")
+            known[host] = snapshot(lab, host)
+            assert len(known[host]["runs"]) == 5
+            assert len(known[host]["models"]["iris-classifier"]["versions"]) == 4
+        return known[host]
+
+    return of
+
+
+@pytest.fixture
+def unharmed(lab: Lab, before: Callable[..., Any], request: pytest.FixtureRequest) -> Iterator[str]:
+    """The host; after the test the old version serves the old data, and nothing else is left."""
+    host: str = request.param
+    known = before(host)
+    yield host
+    assert serves(lab, host) == OLD
+    assert snapshot(lab, host) == known
+    said = lab.root(
+        host, "readlink /opt/mlflow/current; ls -A /opt/mlflow; ls /var/lib/mlflow-switch || true"
+    )
+    assert said.startswith(f"{OLD}-")
+    assert ".on-trial" not in said
+    assert "plan.json" not in said
+
+
+each_host = pytest.mark.parametrize("unharmed", HOSTS, indirect=True)
+
+
+def upgrade(
+    lab: Lab, host: str, *arguments: str, code: int = 2, smoke: bool = False, **extra: Any
+) -> str:
+    """Run the upgrade on one host, and return what it says, each run of space as one."""
+    rest = () if smoke else ("--skip-tags", "smoke")
+    said = lab.play(
+        "upgrade.yml", "--limit", host, *rest, *arguments, code=code, mlflow_version=NEW, **extra
+    )
+    return " ".join(said.split())
+
+
+@each_host
+def test_the_package_install_fails(lab: Lab, unharmed: str, tmp_path: Path) -> None:
+    started = lab.root(unharmed, "systemctl show --property InvocationID mlflow")
+    said = upgrade(lab, unharmed, mlflow_wheelhouse=str(tmp_path))
+    assert "The unfinished environment was removed" in said
+    assert lab.root(unharmed, "systemctl show --property InvocationID mlflow") == started
+
+
+# Migrations make this table, and stop where it is there already: others have run by then.
+IN_THE_WAY = {
+    SQLITE: (
+        'runuser -u mlflow -- /opt/mlflow/current/bin/python -c "import sqlite3; '
+        "sqlite3.connect('/var/lib/mlflow/mlflow.db').execute('{0} TABLE logged_models{1}')\""
+    ),
+    POSTGRESQL: "runuser -u mlflow -- psql -q -c '{0} TABLE logged_models{1}'",
+}
+FULL = "install -d -m 711 {0}; mount -t tmpfs -o nr_inodes=5,mode=711 tmpfs {0}"
+NO_DUMP = "chmod a-x /usr/bin/pg_dump /usr/lib/postgresql/*/bin/pg_dump"
+SABOTAGE = "/opt/mlflow/{new}/lib/python3.*/site-packages/sitecustomize.py"
+SLOW_START = "/run/systemd/system/mlflow.service.d"
+
+
+@each_host
+def test_the_backup_fails(lab: Lab, unharmed: str) -> None:
+    state = "/var/lib/mlflow-switch"
+    try:
+        lab.root(unharmed, FULL.format(state) if unharmed == SQLITE else NO_DUMP)
+        said = upgrade(lab, unharmed)
+    finally:
+        lab.root(unharmed, f"umount {state}" if unharmed == SQLITE else NO_DUMP.replace("-x", "+x"))
+    assert "failed while the databases were saved" in said
+    assert "The old version serves the old data again" in said
+
+
+@each_host
+def test_a_migration_stops_half_way(lab: Lab, unharmed: str) -> None:
+    in_the_way = IN_THE_WAY[unharmed]
+    lab.root(unharmed, in_the_way.format("CREATE", " (id INTEGER)"))
+    try:
+        said = upgrade(lab, unharmed)
+    finally:
+        lab.root(unharmed, in_the_way.format("DROP", ""))
+    assert "failed while the databases were changed" in said
+    assert "logged_models" in said  # what is in the way is named
+    assert "The old version serves the old data again" in said
+
+
+# In the new environment alone: what it does to the server's process, and what is then said.
+BROKEN = {
+    "start": ("raise SystemExit('broken on purpose')", "broken on purpose"),
+    "readiness": (
+        "os.environ['MLFLOW_ARTIFACTS_DESTINATION'] = '/proc/nowhere'",
+        "Put an artifact",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+@each_host
+def test_the_new_version_does_not_come_up(lab: Lab, unharmed: str, what: str) -> None:
+    statement, word = BROKEN[what]
+    file = lab.root(unharmed, f"echo /opt/mlflow/{NEW}-*/lib/python3*/site-packages").strip()
+    text = f"import os, sys\nif 'serve.py' in ' '.join(sys.orig_argv): {statement}\n"
+    # It need not wait two minutes and a half to say that it is not ready.
+    impatient = "[Service]\nTimeoutStartSec=30\n"
+    lab.root(
+        unharmed,
+        f"cat > {file}/sitecustomize.py <<'END'\n{text}END\n"
+        f"install -d {SLOW_START}; cat > {SLOW_START}/test.conf <<'END'\n{impatient}END\n"
+        "systemctl daemon-reload",
+    )
+    try:
+        said = upgrade(lab, unharmed)
+    finally:
+        lab.root(unharmed, f"rm -r {file}/sitecustomize.py {SLOW_START}; systemctl daemon-reload")
+    assert "failed while the new version started" in said
+    assert word in said
+    assert "The old version serves the old data again" in said
+
+
+@each_host
+def test_the_smoke_fails(lab: Lab, unharmed: str) -> None:
+    """What was logged while the new version was on trial is not lost, either."""
+    arguments = ["--tracking-uri", "http://localhost:5000", "--artifacts", "/", "--database", "/"]
+    wrong: dict[str, dict[str, Any]] = {
+        SQLITE: {"smoke_arguments": arguments},
+        POSTGRESQL: {"smoke_server_settings": "/nowhere"},
+    }
+    said = upgrade(lab, unharmed, smoke=True, **wrong[unharmed])
+    assert "failed while the new version was on trial" in said
+    kept = re.search(r"kept in (/var/lib/mlflow-switch/\S+)[.] ", said)
+    assert kept
+    manifest = json.loads(lab.root(unharmed, f"cat {kept[1]}/manifest.json"))
+    assert manifest["mlflow"] == NEW
+
+
+def phase(lab: Lab, host: str) -> str:
+    said = lab.root(host, "cat /var/lib/mlflow-switch/state.json 2>/dev/null || true")
+    return str(json.loads(said or "{}").get("phase", ""))
+
+
+def until(lab: Lab, host: str, wanted: set[str], seconds: float = 240) -> str:
+    deadline = time.monotonic() + seconds
+    while (seen := phase(lab, host)) not in wanted:
+        assert time.monotonic() < deadline, f"{host} is {seen}, not {wanted}"
+        time.sleep(0.5)
+    return seen
+
+
+def killed_at(lab: Lab, host: str, wanted: set[str]) -> None:
+    """Run the upgrade, and kill the controller with all its children at a phase."""
+    arguments = ["--limit", host, "--skip-tags", "smoke"]
+    command = lab.command("upgrade.yml", *arguments, mlflow_version=NEW, mlflow_switch_patience=10)
+    playbook = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until(lab, host, wanted)
+    finally:
+        os.killpg(playbook.pid, signal.SIGKILL)
+        playbook.wait()
+
+
+@each_host
+def test_the_controller_is_killed(lab: Lab, unharmed: str) -> None:
+    """The host goes on by itself, hears nothing, and puts everything back."""
+    lab.root(unharmed, "rm -f /var/lib/mlflow-switch/state.json")
+    killed_at(lab, unharmed, {"changing", "changed", "starting"})
+    until(lab, unharmed, {"put back"})
+
+
+def test_the_host_dies(lab: Lab, before: Callable[..., Any]) -> None:
+    """At its next boot it puts back what was cut off."""
+    known = before(SQLITE)
+    lab.root(SQLITE, "rm -f /var/lib/mlflow-switch/state.json")
+    killed_at(lab, SQLITE, {"changing"})
+    lab_program: list[str | Path] = [
+        sys.executable,
+        ROOT / "molecule/lab/lab.py",
+        "restart",
+        lab.name,
+        SQLITE,
+    ]
+    subprocess.run(lab_program, check=True, capture_output=True)
+    time.sleep(5)
+    until(lab, SQLITE, {"put back"})
+    assert serves(lab, SQLITE) == OLD
+    assert snapshot(lab, SQLITE) == known
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_an_upgrade_keeps_everything(lab: Lab, before: Callable[..., Any], host: str) -> None:
+    """By the scenario's own playbook, with another version in the inventory."""
+    playbook = {SQLITE: "scenario2.yml", POSTGRESQL: "scenario3.yml"}[host]
+    known = before(host)
+    said = " ".join(lab.play(playbook, "--limit", host, mlflow_version=NEW).split())
+    assert f"MLflow {NEW} instead of {OLD} on {host}" in said
+    assert re.search(r"did not serve for [0-9.]+ s", said)
+    assert serves(lab, host) == NEW
+    assert snapshot(lab, host) == known
+    assert "changed=0" in lab.play(
+        playbook, "--limit", host, "--skip-tags", "smoke", mlflow_version=NEW
+    )
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_downgrade_is_refused(lab: Lab, host: str) -> None:
+    playbook = {SQLITE: "scenario2.yml", POSTGRESQL: "scenario3.yml"}[host]
+    said = " ".join(lab.play(playbook, "--limit", host, code=2, mlflow_version=OLD).split())
+    assert f"would be a downgrade of {host} from MLflow {NEW} to {OLD}" in said
+    assert f"playbooks/restore.yml -e mlflow_version={OLD} -e mlflow_restore_set=" in said
+    assert "Nothing was changed" in said
+    assert serves(lab, host) == NEW

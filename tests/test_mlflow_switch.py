@@ -1,0 +1,231 @@
+"""The switch's way forward and back: which steps, in which order, wherever it is cut off."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OLD, NEW = "2.22.5-aaaa", "3.17.2-bbbb"
+
+
+@pytest.fixture
+def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program, with its state below a directory of the test's own."""
+    spec = importlib.util.spec_from_file_location(
+        "switch", ROOT / "roles/mlflow_switch/files/switch.py"
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("STATE", "MARKS"):
+        monkeypatch.setattr(module, name, tmp_path / name)
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(module, "PUT_BACK_PATIENCE", 0)
+    monkeypatch.setattr(module.shutil, "chown", lambda *_: None)
+    (tmp_path / "server.env").write_text('MLFLOW_BACKEND_STORE_URI="sqlite:////x.db"\n')
+    return module
+
+
+class Host:
+    """A host on which commands only happen in a list, until one of them does not work."""
+
+    def __init__(self, switch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.switch, self.did, self.breaks = switch, [], ""
+        self.did: list[str] = []
+        self.link = tmp_path / "current"
+        self.link.symlink_to(OLD)
+        self.values: dict[str, Any] = {
+            "unit": "mlflow.service", "user": "mlflow", "settings": str(tmp_path / "server.env"),
+            "link": str(self.link), "old": OLD, "new": NEW, "leader": True, "change": [["migrate"]],
+            "artifacts": "", "files": {}, "saved": str(tmp_path / "saved"), "patience": 0.2,
+            "marks": ["change", "start"], "path": "",
+        }  # fmt: skip
+        monkeypatch.setattr(switch, "command", self.command)
+
+    def command(self, *words: str | Path, **_: Any) -> str:
+        said = [str(word) for word in words]
+        if said[0] == "runuser":
+            environment, verb = Path(said[5]).parents[1].name, said[7]
+            what = f"{verb} by {environment}"
+        elif said[0] == "systemctl" and said[1] in ("start", "stop"):
+            what = f"{said[1]} {self.link.readlink()}"
+        else:
+            return ""
+        self.did.append(what)
+        if self.breaks and what == self.breaks:
+            self.breaks = ""
+            raise self.switch.Failed(f"{what} is broken")
+        return ""
+
+    def run(self, phase: str = "begun", **state: Any) -> dict[str, Any]:
+        """Have the program do what its service does; return how it ended."""
+        (self.switch.STATE / "plan.json").write_text(json.dumps(self.values))
+        begun = {"phase": phase, "saved": self.values["saved"], **state}
+        self.switch.Switch(self.switch.Plan(self.values), begun).run()
+        return dict(json.loads((self.switch.STATE / "state.json").read_text()))
+
+
+@pytest.fixture
+def host(switch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(switch, tmp_path, monkeypatch)
+
+
+FORWARD = [f"stop {OLD}", f"save by {OLD}", f"migrate by {NEW}", f"start {NEW}"]
+
+
+def test_all_is_well(host: Host) -> None:
+    """It ends with the new version, and nothing that says it were on trial."""
+    host.values["marks"] = ["change", "start", "confirm"]
+    assert host.run()["phase"] == "confirmed"
+    assert host.did == FORWARD
+    assert host.link.readlink().name == NEW
+    assert not (host.switch.STATE / "plan.json").exists()
+    assert not host.link.with_name(".on-trial").exists()
+
+
+BACK = [f"load by {OLD}", f"start {OLD}"]
+BREAKS = {
+    f"stop {OLD}": [f"stop {OLD}", f"stop {OLD}", f"start {OLD}"],
+    f"save by {OLD}": [*FORWARD[:2], f"stop {OLD}", f"start {OLD}"],
+    f"migrate by {NEW}": [*FORWARD[:3], f"stop {OLD}", *BACK],
+    f"start {NEW}": [*FORWARD, f"stop {NEW}", *BACK],
+}
+
+
+@pytest.mark.parametrize("step", BREAKS)
+def test_a_step_breaks(host: Host, step: str) -> None:
+    """What was not begun need not be put back; what was, is, and before the old version starts."""
+    host.breaks = step
+    ended = host.run()
+    assert ended["phase"] == "put back"
+    assert f"{step} is broken" in ended["error"]
+    assert host.did == BREAKS[step]
+    assert host.link.readlink().name == OLD
+
+
+def test_nobody_says_that_it_is_well(host: Host) -> None:
+    """What was logged on trial is saved before the old data comes back."""
+    ended = host.run()
+    assert (ended["phase"], ended["failed"]) == ("put back", "serving")
+    assert "Nobody said" in ended["error"]
+    assert host.did == [*FORWARD, f"stop {NEW}", f"save by {NEW}", *BACK]
+
+
+@pytest.mark.parametrize("phase", ["changing", "starting", "serving"])
+def test_the_host_boots_in_the_middle(host: Host, phase: str) -> None:
+    host.switch.MARKS.rmdir()  # /run is empty after a boot
+    host.link.unlink()
+    host.link.symlink_to(OLD if phase == "changing" else NEW)
+    Path(host.values["saved"]).mkdir()
+    assert host.run(phase)["phase"] == "put back"
+    assert host.did[-2:] == BACK
+    assert host.link.readlink().name == OLD
+
+
+def test_the_host_boots_before_anything_was_done(host: Host) -> None:
+    """Nobody waits for it any more: it does not begin then."""
+    host.switch.MARKS.rmdir()
+    assert host.run()["phase"] == "put back"
+    assert host.did == []
+
+
+def test_the_host_boots_when_all_was_done(host: Host) -> None:
+    """What was confirmed stays, although the last line was not written."""
+    assert host.run("confirmed")["phase"] == "confirmed"
+    assert host.did == []
+
+
+def test_the_way_back_breaks(host: Host) -> None:
+    """It is told apart, nothing is forgotten, and the next try begins where it must."""
+    host.breaks = f"start {NEW}"
+    host.values["marks"] = ["change", "start"]
+    real = host.command
+
+    def load_fails(*words: str | Path, **options: Any) -> str:
+        if "load" in [str(word) for word in words]:
+            raise host.switch.Failed("no database")
+        return real(*words, **options)
+
+    host.switch.command = load_fails  # type: ignore[attr-defined]
+    with pytest.raises(SystemExit, match="no database"):
+        host.run()
+    state = json.loads((host.switch.STATE / "state.json").read_text())
+    assert state["phase"] == "stuck"
+    assert host.link.with_name(".on-trial").exists()
+    host.switch.command = real  # type: ignore[attr-defined]
+    assert host.run(**state)["phase"] == "put back"
+    assert host.did[-2:] == BACK
+
+
+def test_a_full_disk_keeps_nobody_from_going_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    host.breaks = f"migrate by {NEW}"
+    write = host.switch.write
+    real = host.command
+
+    def fills_up(*words: str | Path, **options: Any) -> str:
+        if "migrate" in [str(word) for word in words]:
+            monkeypatch.setattr(host.switch, "write", full)
+        return real(*words, **options)
+
+    host.switch.command = fills_up  # type: ignore[attr-defined]
+    (host.switch.STATE / "state.json").write_text("{}")
+    host.run()
+    monkeypatch.setattr(host.switch, "write", write)
+    assert host.did[-2:] == BACK
+    assert host.link.readlink().name == OLD
+
+
+def test_other_data(host: Host, tmp_path: Path) -> None:
+    """Artifacts and files change with the databases, and come back with them."""
+    artifacts, secrets = tmp_path / "artifacts", tmp_path / "secrets.env"
+    for place, text in ((artifacts, "old"), (tmp_path / "artifacts.new", "new")):
+        place.mkdir()
+        (place / "model").write_text(text)
+    secrets.write_text("old")
+    (tmp_path / "secrets.new").write_text("new")
+    host.values |= {
+        "new": OLD, "change": [["load", "/a-set"], ["migrate"]], "artifacts": str(artifacts),
+        "files": {str(secrets): str(tmp_path / "secrets.new")},
+    }  # fmt: skip
+    seen: list[str] = []
+    real = host.command
+
+    def looks(*words: str | Path, **options: Any) -> str:
+        if words[:2] == ("systemctl", "start"):
+            seen.append((artifacts / "model").read_text() + secrets.read_text())
+        return real(*words, **options)
+
+    host.switch.command = looks  # type: ignore[attr-defined]
+    host.run()
+    assert seen == ["newnew", "oldold"]
+
+
+def test_waiting_and_words(switch: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who waits is told at the next point that needs a word, and not before."""
+    (switch.STATE / "plan.json").write_text(json.dumps({"marks": ["change"]}))
+
+    def tell(phase: str) -> None:
+        switch.write(switch.STATE / "state.json", {"phase": phase})
+
+    tell("stopped")  # which needs no word here
+    later = threading.Timer(0.3, tell, ["serving"])
+    later.start()
+    switch.wait(5)
+    assert json.loads(capsys.readouterr().out)["phase"] == "serving"
+    switch.go("confirm", "")
+    (switch.STATE / "plan.json").unlink()
+    tell("confirmed")
+    switch.wait(5)
+    assert json.loads(capsys.readouterr().out)["phase"] == "confirmed"
