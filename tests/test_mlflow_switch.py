@@ -44,7 +44,8 @@ class Host:
         self.values: dict[str, Any] = {
             "unit": "mlflow.service", "user": "mlflow", "settings": str(tmp_path / "server.env"),
             "link": str(self.link), "old": OLD, "new": NEW, "leader": True, "change": [["migrate"]],
-            "artifacts": "", "files": {}, "saved": str(tmp_path / "saved"), "patience": 0.2,
+            "artifacts": "", "files": {}, "saved": str(tmp_path / "saved"), "must_save": True,
+            "patience": 0.2,
             "marks": ["change", "start"], "path": "",
         }  # fmt: skip
         monkeypatch.setattr(switch, "command", self.command)
@@ -210,6 +211,14 @@ def test_other_data(host: Host, tmp_path: Path) -> None:
     host.switch.command = looks  # type: ignore[attr-defined]
     host.run()
     assert seen == ["newnew", "oldold"]
+
+
+def test_a_broken_server_takes_other_data(host: Host) -> None:
+    """Its databases cannot be saved, and nobody is asked to load what was not."""
+    host.values["must_save"] = False
+    host.breaks = f"save by {OLD}"
+    assert host.run()["phase"] == "put back"
+    assert host.did == [*FORWARD, f"stop {NEW}", f"save by {NEW}", f"start {OLD}"]
 
 
 def test_waiting_and_words(switch: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -698,7 +698,9 @@ def main() -> int:
         return act(arguments, uris, connections)
     except Unusable as error:
         print(error, file=sys.stderr)
-        return 1
+    except (OSError, sqlite3.Error) as error:  # of the host; what MLflow raises says where
+        print(f"{arguments.verb}: {error}", file=sys.stderr)
+    return 1
 
 
 def act(arguments: argparse.Namespace, uris: dict[str, str], connections: dict[str, int]) -> int:

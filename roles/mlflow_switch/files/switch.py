@@ -61,6 +61,7 @@ class Plan:
         artifacts: a directory whose content is replaced by that of `<directory>.new`, or ''.
         files: for each file the one whose content it gets.
         saved: where the databases are saved, a directory to be made.
+        must_save: whether it ends where they cannot be saved; else there is no way back for them.
         patience: seconds to wait at each point for a word.
         marks: points that need no word.
         path: a directory of PostgreSQL's programs, before those of the host; or ''.
@@ -79,6 +80,7 @@ class Plan:
         self.artifacts: str = values["artifacts"]
         self.files: dict[str, str] = values["files"]
         self.saved = Path(values["saved"])
+        self.must_save: bool = values["must_save"]
         self.patience: float = values["patience"]
         self.marks: list[str] = values["marks"]
         self.path = os.pathsep.join(filter(None, [values["path"], os.environ["PATH"]]))
@@ -206,9 +208,7 @@ class Switch:
         self.await_word("change")
         if plan.leader:
             self.enter("saving")
-            plan.saved.mkdir(mode=0o700)
-            shutil.chown(plan.saved, plan.user)
-            self.database(plan.old, "save", str(plan.saved))
+            self.save(plan.old, plan.saved, must=plan.must_save)
             self.enter("changing")
             self.replace_files()
             for words in plan.change:
@@ -233,8 +233,10 @@ class Switch:
             return
         self.systemctl("stop")
         if self.reached("changing") and plan.leader:
-            self.keep_what_came()
-            self.database(plan.old, "load", str(plan.saved))
+            if self.reached("serving"):  # what the new version wrote is not in the old data
+                self.save(plan.new, plan.saved / "came-meanwhile")
+            if plan.must_save or (plan.saved / "manifest.json").exists():
+                self.database(plan.old, "load", str(plan.saved))
             for number, file in enumerate(plan.files):
                 if (kept := plan.saved / f"file-{number}").exists():
                     shutil.copy2(kept, file)
@@ -253,17 +255,16 @@ class Switch:
                     raise
                 time.sleep(3)
 
-    def keep_what_came(self) -> None:
-        """Save what the new version wrote while it served: it is not in the old data."""
-        if not self.reached("serving"):
-            return
-        kept = self.plan.saved / "came-meanwhile"
-        kept.mkdir(mode=0o700, exist_ok=True)
-        shutil.chown(kept, self.plan.user)
+    def save(self, environment: str, directory: Path, must: bool = False) -> None:
+        """Copy the databases into a directory of their own. Raises Failed where it must be."""
+        directory.mkdir(mode=0o700, exist_ok=True)
+        shutil.chown(directory, self.plan.user)
         try:
-            self.database(self.plan.new, "save", str(kept))
+            self.database(environment, "save", str(directory))
         except Failed as error:
-            print(f"What came meanwhile could not be kept: {error}", flush=True)
+            if must:
+                raise
+            print(f"The databases could not be saved: {error}", flush=True)
 
     def end(self, phase: str) -> None:
         """Write down how it ended."""
