@@ -348,6 +348,20 @@ def trust(bundle: str) -> ssl.SSLContext:
     return context
 
 
+def reach(host: str, port: int) -> None:
+    """Connect to a port and hang up. Raises OSError; of several addresses, that which says most."""
+    refusals: list[OSError] = []
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+        try:
+            with socket.socket(family, kind, protocol) as plain:
+                plain.settimeout(TIMEOUT)
+                plain.connect(address)
+                return
+        except OSError as refused:
+            refusals.append(refused)
+    raise max(refusals, key=lambda refused: isinstance(refused, ConnectionRefusedError))
+
+
 def handshake(host: str, port: int, bundle: str) -> float:
     """Shake hands with a server; return the seconds for which its certificate is good.
 
@@ -397,7 +411,7 @@ def distrust(
         )  # fmt: skip
     if isinstance(refused, ssl.SSLError):
         return error(
-            f"What answers at {address} speaks no TLS ({refused.reason}).", means,
+            f"What answers at {address} speaks no TLS ({refused}).", means,
             f"Look at {variable}: is it http://, or another port?",
         )  # fmt: skip
     return error(f"{address} does not finish a handshake: {refused}.", means, again)
@@ -562,14 +576,16 @@ def units(p: Patient) -> Iterator[Finding]:
                 )
     for pattern in ([p["unit"]] if "server" in p.kinds else []) + p["units"]:
         for state in show(pattern):
-            name = state.get("Id", "")
+            name, read = state["Id"], state.get("DropInPaths", "").split()
+            # systemd may not know of a first one yet; /usr is the distribution's.
+            there = [str(path) for path in paths(f"/etc/systemd/system/{name}.d/*.conf")]
             by_hand = [
                 path
-                for path in state.get("DropInPaths", "").split()
-                if path.startswith(("/etc/systemd/system/", "/etc/systemd/system.control/",
-                                    "/run/systemd/system/", "/run/systemd/system.control/"))
-                and Path(path).parent.name == f"{name}.d" and path not in wanted
-            ]  # fmt: skip
+                for path in dict.fromkeys([*read, *there])
+                if not path.startswith(("/usr/", "/lib/"))
+                and Path(path).parent.name == f"{name}.d"
+                and path not in wanted
+            ]
             if by_hand:
                 yield warning(
                     f"{name} was changed by hand: {', '.join(by_hand)}.",
@@ -578,7 +594,7 @@ def units(p: Patient) -> Iterator[Finding]:
                     f"systemctl cat {name} shows it. To undo it: rm {' '.join(by_hand)}; systemctl "
                     f"daemon-reload; systemctl restart {name}",
                 )
-            if state.get("NeedDaemonReload") == "yes":
+            if state.get("NeedDaemonReload") == "yes" or set(there) - set(read):
                 yield warning(
                     f"{name} was changed, and systemd has not read it since.",
                     "What runs is the old one; the change comes at some later start.",
@@ -590,11 +606,11 @@ def units(p: Patient) -> Iterator[Finding]:
 def settings_read(p: Patient) -> Iterator[Finding]:
     """Whether the service has read its files since they were changed."""
     started = int(p.unit["ExecMainStartTimestamp"].lstrip("@") or 0)
-    files = [Path(file["path"]) for file in p["files"] if file["path"] != p["settings"]]
-    written = [file for file in [Path(p["settings"]), *files] if file.is_file()]
-    newer = [str(file) for file in written if int(file.stat().st_mtime) > started]
+    own = [str(Path(p["settings"]).parent), p["library"], f"/etc/systemd/system/{p['unit']}"]
+    files = [Path(file["path"]) for file in p["files"] if file["path"].startswith(tuple(own))]
+    newer = [str(path) for path in files if path.is_file() and path.stat().st_mtime > started + 1]
     link = Path(p["environment"])
-    if link.is_symlink() and int(link.lstat().st_mtime) > started:
+    if link.is_symlink() and link.lstat().st_mtime > started + 1:
         newer.append(str(link))
     if newer:
         yield warning(
@@ -673,7 +689,6 @@ def database(p: Patient) -> Iterator[Finding]:
             f"{p.again} makes the environment anew.",
         )
         return
-    version = version_of(p["environment"])
     for state in json.loads(done.stdout)["databases"]:
         kind = state["kind"]
         if state["state"] == "unreachable":
@@ -691,7 +706,7 @@ def database(p: Patient) -> Iterator[Finding]:
         elif state["state"] == "different":
             yield error(
                 f"The {kind} database has schema {state['revision'] or 'unknown'}, and MLflow "
-                f"{version} needs {state['head']}.",
+                f"{version_of(p['environment'])} needs {state['head']}.",
                 "The service does not start again; while it runs, some of it fails.",
                 f"{p.play('upgrade')}, which takes a backup first; or set "
                 f"mlflow_version in {p.variables} back to what made the database",
@@ -793,27 +808,7 @@ def bucket(p: Patient, destination: str, means: str) -> Iterator[Finding]:
         )
 
 
-@check("names", "server", after=("installation", "services"))
-def allowed_names(p: Patient) -> Iterator[Finding]:
-    """Whether the server answers to the names by which it is called."""
-    # Behind a proxy the names come without a port.
-    behind = {"MLFLOW_LISTEN_SOCKET", "MLFLOW_LISTEN_TLS_CERTIFICATE"} & set(p.settings)
-    end = "" if behind else f":{p.settings.get('MLFLOW_PORT', '5000')}"
-    for name in dict.fromkeys([f"localhost{end}", *(f"{name}{end}" for name in p["names"])]):
-        try:
-            status, words = p.request(SEARCH + "?max_results=1", name)
-        except OSError as silent:
-            raise Unseen(f"the server does not answer: {silent}") from silent
-        if status == 403 and "Invalid Host" in words:
-            plain = name[: -len(end)] if end else name
-            yield error(
-                f"The server refuses the name {name} (403 Invalid Host header).",
-                f"Browsers and clients that use http(s)://{name} are turned away.",
-                f"Add {plain} to {p['names_variable']} in {p.variables}; then {p.again}",
-            )
-
-
-@check("readiness", "server", after=("installation", "services"))
+@check("readiness", "server", after=("services", "database", "artifacts"))
 def readiness(p: Patient) -> Iterator[Finding]:
     """Whether the server serves: database, and an artifact put, got and deleted."""
     ready, client = p.module("ready"), p.module("service_client")
@@ -823,13 +818,30 @@ def readiness(p: Patient) -> Iterator[Finding]:
         yield error(
             f"The server runs, and does not work. {refused}",
             "Whoever uses it is answered so.",
-            f"What is wrong besides may be the cause; all of its words: journalctl -u {p['unit']}",
+            f"journalctl -u {p['unit']} has its words. Was {p['settings']} changed? Then {p.again}",
         )
 
 
-@check("versions", "server", after=("installation",))
-def versions(p: Patient) -> Iterator[Finding]:
-    """Whether inventory, installation and the server that runs are of one version."""
+@check("names", "server", after=("readiness",))
+def allowed_names(p: Patient) -> Iterator[Finding]:
+    """Whether the server answers to the names by which it is called."""
+    # Behind a proxy the names come without a port.
+    behind = {"MLFLOW_LISTEN_SOCKET", "MLFLOW_LISTEN_TLS_CERTIFICATE"} & set(p.settings)
+    end = "" if behind else f":{p.settings.get('MLFLOW_PORT', '5000')}"
+    for name in dict.fromkeys([f"localhost{end}", *(f"{name}{end}" for name in p["names"])]):
+        status, words = p.request(SEARCH + "?max_results=1", name)
+        if status == 403 and "Invalid Host" in words:
+            plain = name[: -len(end)] if end else name
+            yield error(
+                f"The server refuses the name {name} (403 Invalid Host header).",
+                f"Browsers and clients that use http(s)://{name} are turned away.",
+                f"Add {plain} to {p['names_variable']} in {p.variables}; then {p.again}",
+            )
+
+
+@check("version", "server", after=("installation",))
+def version(p: Patient) -> Iterator[Finding]:
+    """Whether the version is the one that the inventory asks for."""
     there = version_of(p["environment"])
     if p["version"] and there != p["version"]:
         yield warning(
@@ -837,12 +849,13 @@ def versions(p: Patient) -> Iterator[Finding]:
             "The next run of the playbook stops: an upgrade is a step of its own.",
             f"{p.play('upgrade')}; or set mlflow_version back",
         )
-    if p.unit.get("ActiveState") != "active":
-        return
-    try:
-        status, runs = p.request("/version")
-    except OSError:
-        return  # said by the readiness
+
+
+@check("running version", "server", after=("readiness",))
+def running_version(p: Patient) -> Iterator[Finding]:
+    """Whether the server that runs is the one that is installed."""
+    there = version_of(p["environment"])
+    status, runs = p.request("/version")
     if status == 200 and runs.strip() != there:
         yield warning(
             f"The server that runs is MLflow {runs.strip()}, and {p['environment']} leads to "
@@ -956,7 +969,7 @@ def connection(p: Patient) -> Iterator[Finding]:
     """Whether somebody listens there."""
     p.need_no_proxy()
     try:
-        socket.create_connection((p.host, p.port), TIMEOUT).close()
+        reach(p.host, p.port)
     except OSError as refused:
         listens = isinstance(refused, ConnectionRefusedError)
         yield error(
@@ -1021,7 +1034,8 @@ def answer(p: Patient) -> Iterator[Finding]:
         yield error(
             f"nginx answers at {p.uri}, and MLflow behind it does not (HTTP {status}).",
             "The tracking server is down, or is being started.",
-            "On the tracking server's host: systemctl status mlflow; then playbooks/doctor.yml",
+            "On the tracking server's host: systemctl status mlflow. If it runs, "
+            "/var/log/nginx/error.log says why nginx does not get there",
         )
     elif (status, words) != (200, "OK"):
         yield error(
@@ -1133,7 +1147,7 @@ def presigned(p: Patient) -> Iterator[Finding]:
         if url.scheme == "https":
             handshake(host, port, bundle[0])
         else:
-            socket.create_connection((host, port), TIMEOUT).close()
+            reach(host, port)
     except ssl.SSLError as refused:
         yield distrust(p["store"], host, refused, bundle, "mlflow_server_s3_endpoint_url", p.again)
     except OSError as refused:
@@ -1232,20 +1246,20 @@ def examine(asked: dict[str, Any]) -> dict[str, Any]:
     looked: list[str] = []
     unseen: dict[str, list[str]] = {}
     findings: list[Finding] = []
-    closed: set[str] = set()  # what others wait for, and will not get
+    closed: dict[str, set[str]] = {}  # what others wait for in vain, and what is wrong there
     for one in CHECKS:
         if not patient.kinds & set(one.kinds):
             continue
         found: list[Finding] = []
-        waits = [name for name in one.after if name in closed]
+        waits = {cause for name in one.after for cause in closed.get(name, ())}
         try:
             if waits:
-                raise Unseen(f"first, {' and '.join(waits)}")
+                closed[one.name] = waits
+                raise Unseen(f"first, {' and '.join(sorted(waits))}")
             found.extend(one.look(patient))
             looked.append(one.name)
         except Unseen as reason:
             unseen.setdefault(str(reason), []).append(one.name)
-            closed.update([one.name] if waits else [])
         except Exception as broken:
             found.append(
                 error(
@@ -1256,7 +1270,7 @@ def examine(asked: dict[str, Any]) -> dict[str, Any]:
             )
         findings += [Finding(**{**asdict(finding), "check": one.name}) for finding in found]
         if any(finding.severity == "error" for finding in found):
-            closed.add(one.name)
+            closed[one.name] = {one.name}
     return {"looked": looked, "unseen": unseen, "findings": [asdict(one) for one in findings]}
 
 
