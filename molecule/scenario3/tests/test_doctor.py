@@ -81,7 +81,7 @@ CASES = {
         SQL.format("ALTER ROLE mlflow CONNECTION LIMIT -1"),
     ),
     "a database that is not there": Case(
-        ["tracking database", "has no database", "CREATE DATABASE", "mlflow_server_database_name"],
+        ["tracking database", 'local "none" "mlflow" peer', "mlflow_server_database_name"],
         *settings("/^MLFLOW_BACKEND_STORE_URI/s,/mlflow?,/none?,"),
     ),
     "an older schema of the users": Case(
