@@ -81,7 +81,10 @@ def test_each_check_waits_for_earlier_ones_of_its_kind(doctor: ModuleType) -> No
 def test_a_check_that_breaks_ends_no_other(
     doctor: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is an error by itself; what waits for it is named with the cause, however far it is."""
+    """It is an error by itself; what waits for it is named with the cause, however far it is.
+
+    An exception's words may hold a secret, and are not shown.
+    """
 
     def breaks(_: Any) -> Any:
         raise KeyError("canary")
@@ -109,7 +112,8 @@ def test_a_check_that_breaks_ends_no_other(
     assert report["unseen"] == {"first, one": ["two", "three"], "it is dark": ["four"]}
     [finding] = report["findings"]
     assert (finding["severity"], finding["check"]) == ("error", "one")
-    assert "KeyError: 'canary'" in finding["what"]
+    assert "KeyError in breaks, line " in finding["what"]
+    assert "canary" not in json.dumps(report)
 
 
 def status(directory: Path, **said: Any) -> str:
@@ -323,10 +327,16 @@ def test_what_a_client_is_told(
         assert word in words(found)
 
 
-def test_credentials(doctor: ModuleType, server: Callable[..., str], tmp_path: Path) -> None:
+def test_credentials(
+    doctor: ModuleType,
+    server: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     """Refused ones are named by the login, never with the password."""
     file = tmp_path / ".mlflow/credentials"
     file.parent.mkdir()
+    monkeypatch.setattr(doctor, "CREDENTIALS", file)
     file.write_text("[mlflow]\nmlflow_tracking_username = ada\nmlflow_tracking_password = canary")
     file.chmod(0o644)
     found = only(doctor, "credentials", kind="client", tracking_uri=server(search=(401, "")))
@@ -335,15 +345,22 @@ def test_credentials(doctor: ModuleType, server: Callable[..., str], tmp_path: P
     assert "(401)" in found[1].what
     assert "canary" not in words(found)
 
+    file.write_text("[mlflow]\nmlflow_tracking_username = ada\nmlflow_tracking_password = canary%!")
+    [broken] = only(doctor, "activation", kind="client", tracking_uri=server())
+    assert "cannot be read (Interpolation" in broken.what
+    assert "a % is doubled" in broken.remedy
+    assert "canary" not in words([broken])
+
 
 def test_a_proxy_is_seen_as_mlflow_would_use_it(
     doctor: ModuleType, server: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that swallows the name is an error; one that is told to leave it alone is not asked."""
     uri = server(health=(200, "OK"))
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://someone:canary@127.0.0.1:9")
     found = only(doctor, "proxy", kind="client", tracking_uri=uri)
     assert "Add 127.0.0.1 to NO_PROXY" in words(found)
+    assert "the proxy http://127.0.0.1:9," in words(found)
     with pytest.raises(doctor.Unseen):
         only(doctor, "connection", kind="client", tracking_uri=uri)
     monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -32,6 +32,7 @@ import ssl
 import subprocess
 import sys
 import time
+import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 SQLITE = "sqlite:///"
 SEARCH = "/api/2.0/mlflow/experiments/search"
 ONE = b'{"max_results": 1}'
+CREDENTIALS = Path.home() / ".mlflow/credentials"
 TIMEOUT = 10.0  # seconds that a server may take to answer
 LEAST_MB = 300  # free, below which MLflow does not work
 SKEW = {"warning": 30, "error": 300}  # seconds; S3 refuses requests from 900 on
@@ -271,10 +273,11 @@ class Patient:
 
     @functools.cached_property
     def proxy(self) -> str:
-        """The proxy that MLflow's client sends requests for the server to, or ''."""
+        """The proxy that MLflow's client sends requests for the server to, or ''; no password."""
         if urllib.request.proxy_bypass(self.host):
             return ""
-        return urllib.request.getproxies().get(urlsplit(self.uri).scheme, "")
+        given = urllib.request.getproxies().get(urlsplit(self.uri).scheme, "")
+        return re.sub("//.*@", "//", given)
 
     def need_no_proxy(self) -> None:
         """Raise Unseen where requests go through a proxy, which sees to their way."""
@@ -296,13 +299,16 @@ class Patient:
 
     @functools.cached_property
     def login(self) -> dict[str, str]:
-        """The header with this person's credentials, where she has some."""
+        """The header with this person's credentials, where she has some.
+
+        Raises configparser.Error, whose words may hold the password.
+        """
         name, password = (
             self.activation.get(f"MLFLOW_TRACKING_{word}", "") for word in ("USERNAME", "PASSWORD")
         )
         if not (name and password):
             parser = configparser.ConfigParser()
-            parser.read(Path.home() / ".mlflow/credentials", encoding="utf-8")
+            parser.read(CREDENTIALS, encoding="utf-8")
             name = parser.get("mlflow", "mlflow_tracking_username", fallback="")
             password = parser.get("mlflow", "mlflow_tracking_password", fallback="")
         if token := self.activation.get("MLFLOW_TRACKING_TOKEN"):
@@ -443,6 +449,11 @@ def installation(p: Patient) -> Iterator[Finding]:
     settings = Path(p["settings"])
     parts = [settings, Path("/etc/systemd/system", p["unit"]), Path(p.python)]
     absent = [str(path) for path in parts if not path.exists()]
+    if len(absent) < len(parts):
+        try:
+            pwd.getpwnam(p["user"])
+        except KeyError:
+            absent.append(f"the system user {p['user']}")
     if absent == [str(path) for path in parts]:
         yield error(
             f"MLflow was never set up here: there is neither {' nor '.join(absent)}.",
@@ -490,6 +501,15 @@ def activation(p: Patient) -> Iterator[Finding]:
             f"{file} does not say MLFLOW_TRACKING_URI.",
             "A program does not know where to log to.",
             f"{p.again} writes it anew.",
+        )
+    try:
+        p.login  # noqa: B018 read once, for what it raises
+    except configparser.Error as wrong:
+        yield error(
+            f"{CREDENTIALS} cannot be read ({type(wrong).__name__}).",
+            "MLflow's client stops with an error, whatever it is asked.",
+            "Write it anew: [mlflow], then mlflow_tracking_username = ... and "
+            "mlflow_tracking_password = ..., in which a % is doubled",
         )
     if p["environment"]:
         try:
@@ -1061,7 +1081,7 @@ def host_header(p: Patient) -> Iterator[Finding]:
 def credentials(p: Patient) -> Iterator[Finding]:
     """Whether the server accepts this person's name and password, and nobody else has them."""
     who = pwd.getpwuid(os.geteuid()).pw_name
-    file = Path.home() / ".mlflow/credentials"
+    file = CREDENTIALS
     if file.exists() and file.stat().st_mode & 0o077:
         yield error(
             f"{file} has mode {file.stat().st_mode & 0o7777:04o}.",
@@ -1261,9 +1281,13 @@ def examine(asked: dict[str, Any]) -> dict[str, Any]:
         except Unseen as reason:
             unseen.setdefault(str(reason), []).append(one.name)
         except Exception as broken:
+            # Of its words, which may hold a secret, only the system's.
+            said = f" ({broken})" if isinstance(broken, OSError) else ""
+            where = traceback.extract_tb(broken.__traceback__)[-1]
             found.append(
                 error(
-                    f"The doctor could not look at this: {type(broken).__name__}: {broken}",
+                    f"The doctor could not look at this: {type(broken).__name__}{said} in "
+                    f"{where.name}, line {where.lineno}.",
                     "It may be well, or not.",
                     "Look at it by hand, and tell who maintains these playbooks.",
                 )
