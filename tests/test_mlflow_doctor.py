@@ -107,6 +107,11 @@ def test_a_check_that_breaks_ends_no_other(
             doctor.Check("six", ("client",), (), breaks),
         ],
     )
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: 1000)
+    assert doctor.examine({"kind": "host", **ASKED})["unseen"] == {
+        "only root sees it": ["services"]
+    }
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
     report = doctor.examine({"kind": "host", **ASKED})
     assert report["looked"] == ["five"]
     assert report["unseen"] == {"first, one": ["two", "three"], "it is dark": ["four"]}
@@ -226,7 +231,8 @@ def refusal(code: int, message: str = "") -> ssl.SSLCertVerificationError:
         (refusal(10), ["has expired", "mlflow_tls_certificate"]),
         (refusal(9), ["not valid yet", "clocks"]),
         (ssl.SSLError(1, "wrong version number"), ["speaks no TLS (", "wrong version", "http://"]),
-        (TimeoutError("timed out"), ["does not finish a handshake: timed out"]),
+        (TimeoutError("timed out"), ["is silent, where TLS should begin: timed out"]),
+        (ssl.SSLEOFError(8, "EOF occurred"), ["hangs up", "may be down"]),
     ],
 )  # fmt: skip
 def test_certificates_that_are_refused(

@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -269,3 +271,19 @@ def test_a_touch_changes_nothing(program: ModuleType) -> None:
         with pytest.raises(program.Failed, match=f"{step} an object.*the right .*Object"):
             bucket(program, store).touch()
         assert not store.objects or step == "delete"
+
+
+def test_who_hangs_up_is_not_said_to_speak_no_tls(program: ModuleType) -> None:
+    """As a socket of systemd does, whose store is down."""
+    gate = socket.create_server(("127.0.0.1", 0))
+
+    def hang_up() -> None:
+        client, _ = gate.accept()
+        client.recv(1)
+        client.close()
+
+    Thread(target=hang_up, daemon=True).start()
+    made = bucket(program)
+    made.endpoint = f"https://127.0.0.1:{gate.getsockname()[1]}"
+    assert "Does the store behind it run?" in made.no_connection(OSError("x"))
+    gate.close()

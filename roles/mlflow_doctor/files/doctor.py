@@ -415,12 +415,15 @@ def distrust(
             f"{again} writes the CA's certificate there, and mlflow_client_ca says which; "
             "outside of the activation: export REQUESTS_CA_BUNDLE=<a PEM file that has it>",
         )  # fmt: skip
-    if isinstance(refused, ssl.SSLError):
+    if isinstance(refused, ssl.SSLError) and not isinstance(refused, ssl.SSLEOFError):
         return error(
             f"What answers at {address} speaks no TLS ({refused}).", means,
             f"Look at {variable}: is it http://, or another port?",
         )  # fmt: skip
-    return error(f"{address} does not finish a handshake: {refused}.", means, again)
+    return error(
+        f"{address} hangs up, or is silent, where TLS should begin: {refused}.", means,
+        "What is behind that port may be down: playbooks/doctor.yml looks at its host as well",
+    )  # fmt: skip
 
 
 def skew(seconds: float, whose: str) -> Iterator[Finding]:
@@ -556,7 +559,14 @@ def services(p: Patient) -> Iterator[Finding]:
     """Whether each service runs, and will after a boot."""
     for pattern in ([p["unit"]] if "server" in p.kinds else []) + p["units"]:
         states = show(pattern)
-        if not states or states[0]["LoadState"] == "not-found":
+        if not states:  # a pattern stands for units that are loaded, and a stopped one is not
+            yield error(
+                f"No {pattern} runs here.",
+                "What needs it does not work.",
+                f"systemctl restart {pattern.partition('@')[0]}; or, if it was never there: "
+                f"{p.again}",
+            )
+        elif states[0]["LoadState"] == "not-found":
             yield error(f"There is no {pattern} here.", "What needs it does not work.", p.again)
         for state in states:
             name, means = state["Id"], "Whoever uses it gets no answer."
@@ -715,7 +725,7 @@ def database(p: Patient) -> Iterator[Finding]:
             yield error(
                 f"MLflow cannot work with its {kind} database: {state['error']}",
                 "Nothing can be logged or read; or not any more when many ask at once.",
-                f"The variables are in {p.variables}; then {p.again}",
+                f"The variables are in {p.variables}. Then: {p.again}",
             )
         elif state["state"] == "empty":
             yield error(
@@ -824,7 +834,7 @@ def bucket(p: Patient, destination: str, means: str) -> Iterator[Finding]:
         yield error(
             answer["error"],
             means,
-            f"The variables are in {p.variables}; then {p.again}",
+            f"The variables are in {p.variables}. Then: {p.again}",
         )
 
 
@@ -1265,6 +1275,8 @@ def examine(asked: dict[str, Any]) -> dict[str, Any]:
     patient = Patient(asked)
     looked: list[str] = []
     unseen: dict[str, list[str]] = {}
+    if "host" in patient.kinds and os.geteuid():
+        return {"looked": [], "unseen": {"only root sees it": ["services"]}, "findings": []}
     findings: list[Finding] = []
     closed: dict[str, set[str]] = {}  # what others wait for in vain, and what is wrong there
     for one in CHECKS:

@@ -535,6 +535,11 @@ class Bucket:
                 "PEM file there with the CA that signed "
                 f"it{f'; {given} holds another' if given else ''}."
             )
+        except (ssl.SSLEOFError, ConnectionResetError):
+            return (
+                f"{host}, port {port}, hangs up where TLS should begin. Does the store behind it "
+                f"run? Look at {endpoint} ({self.place})."
+            )
         except ssl.SSLError:
             return (
                 f"{self.place} speaks no TLS. Set {endpoint}: http://{url.netloc}, or have TLS "
