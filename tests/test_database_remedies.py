@@ -4,6 +4,7 @@ The messages are those that PostgreSQL 15 and psycopg 3.3 gave when it was tried
 """
 
 import importlib.util
+import sqlite3
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,6 +98,21 @@ def test_authentication_has_a_database_of_its_own(schema: ModuleType) -> None:
         "auth", "postgresql+psycopg://m@/u?host=%2Frun", 'database "u" does not exist'
     )
     assert "mlflow_server_auth_database" in answer
+
+
+def test_to_look_at_a_database_leaves_nothing(schema: ModuleType, tmp_path: Path) -> None:
+    """Not even SQLite's log, which it begins for a reader too; where there is one, it is read."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    writer = sqlite3.connect(tmp_path / "mlflow.db")
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("CREATE TABLE alembic_version (version_num TEXT)")
+    writer.execute("INSERT INTO alembic_version VALUES ('a1')")
+    writer.commit()
+    assert schema.tables_and_revision("tracking", uri) == (1, "a1")  # what only the log has
+    writer.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    assert schema.tables_and_revision("tracking", uri) == (1, "a1")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 class Connection:

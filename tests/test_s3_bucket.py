@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -228,3 +230,60 @@ def test_what_a_store_has_not_is_said(program: ModuleType) -> None:
 
     with pytest.raises(program.Failed):
         bucket(program, Stranger([])).settings()
+
+
+class Drawer:
+    """A store that keeps objects, and says so if it is told to break at a step."""
+
+    def __init__(self, breaks: str = "") -> None:
+        self.objects: dict[str, bytes] = {}
+        self.breaks = breaks
+
+    def step(self, name: str) -> None:
+        if name == self.breaks:
+            raise ClientError("AccessDenied", 403)
+
+    def put_object(self, Key: str, Body: bytes, **_: str) -> dict[str, Any]:
+        self.step("put")
+        self.objects[Key] = Body
+        return {"ResponseMetadata": {"HTTPHeaders": {"date": "Tue, 24 Nov 2026 06:21:10 GMT"}}}
+
+    def get_object(self, Key: str, **_: str) -> dict[str, Any]:
+        self.step("get")
+        return {"Body": SimpleNamespace(read=lambda: self.objects[Key])}
+
+    def delete_object(self, Key: str, **_: str) -> None:
+        self.step("delete")
+        del self.objects[Key]
+
+    def list_object_versions(self, **_: str) -> dict[str, Any]:
+        return {}
+
+
+def test_a_touch_changes_nothing(program: ModuleType) -> None:
+    """One object comes and goes, also where a step is refused; no setting is looked at."""
+    store = Drawer()
+    touched = bucket(program, store, prefix="runs")
+    touched.touch()
+    assert touched.date and not store.objects and not touched.changes
+    for step in ("put", "get", "delete"):
+        store = Drawer(step)
+        with pytest.raises(program.Failed, match=f"{step} an object.*the right .*Object"):
+            bucket(program, store).touch()
+        assert not store.objects or step == "delete"
+
+
+def test_who_hangs_up_is_not_said_to_speak_no_tls(program: ModuleType) -> None:
+    """As a socket of systemd does, whose store is down."""
+    gate = socket.create_server(("127.0.0.1", 0))
+
+    def hang_up() -> None:
+        client, _ = gate.accept()
+        client.recv(1)
+        client.close()
+
+    Thread(target=hang_up, daemon=True).start()
+    made = bucket(program)
+    made.endpoint = f"https://127.0.0.1:{gate.getsockname()[1]}"
+    assert "Does the store behind it run?" in made.no_connection(OSError("x"))
+    gate.close()

@@ -295,6 +295,17 @@ def size(uri: str) -> dict[str, int]:
         return {"bytes": row[0], "server": connection.info.server_version // 10000}
 
 
+def how_to_read(file: Path) -> str:
+    """Return the options with which SQLite reads a database, and leaves nothing beside it.
+
+    One in WAL mode that has no log is open nowhere; merely to read it would begin a log.
+    """
+    with file.open("rb") as content:
+        wal = content.read(20)[18:] == b"\2\2"
+    quiet = wal and not file.with_name(file.name + "-wal").exists()
+    return "mode=ro&immutable=1" if quiet else "mode=ro"
+
+
 def tables_and_revision(
     kind: str, uri: str, connections: dict[str, int] | None = None
 ) -> tuple[int, str]:
@@ -309,7 +320,7 @@ def tables_and_revision(
         path = Path(uri[len(SQLITE) :])
         if not path.exists() or path.stat().st_size == 0:
             return 0, ""
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{path.as_uri()}?{how_to_read(path)}", uri=True)
         names = "SELECT name FROM sqlite_master WHERE type = 'table'"
         there = {row[0] for row in connection.execute(names)}
     else:

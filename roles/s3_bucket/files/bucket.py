@@ -4,6 +4,8 @@ Reads one JSON object on standard input, since it holds keys: `apply` (false: ch
 say what would be), `variables` (names for error messages), and the role's variables, each without
 the role's name.
 Prints one: `changes` and `skipped` (lists of sentences) and `error` (one, '' when all is well).
+With `touch` true it neither makes nor sets anything: it puts one small object, gets and deletes it,
+for whoever looks at a bucket in use. Then `date` is what the store's clock says.
 
 Run by a Python that has boto3, on the host that will use the bucket.
 """
@@ -67,6 +69,7 @@ class Bucket:
         self.endpoint = asked["endpoint_url"]
         self.changes: list[str] = []
         self.skipped: list[str] = []
+        self.date = ""
         own_admin = bool(asked["admin_access_key"])
         self.admin_kind = "admin_access_key" if own_admin else "access_key"
         self.real = self.client(asked["access_key"], asked["secret_key"], asked["session_token"])
@@ -295,6 +298,22 @@ class Bucket:
                         client.delete_object(**where, Key=key)
             self.purge(directory)
 
+    def touch(self) -> None:
+        """Put, get and delete one small object with the real key, and leave nothing behind."""
+        directory = "/".join(filter(None, [self.asked["prefix"], f".touch-{uuid.uuid4().hex}"]))
+        where = {"Bucket": self.name, "Key": f"{directory}/one"}
+        with self.explained("put an object", "PutObject"):
+            answer = self.real.put_object(**where, Body=b"0123456789")
+        self.date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        try:
+            with self.explained("get an object", "GetObject"):
+                body = self.real.get_object(**where)["Body"].read()
+                self.same(body, b"0123456789", "an object")
+        finally:
+            with self.explained("delete an object", "DeleteObject"):
+                self.real.delete_object(**where)
+            self.purge(directory)
+
     def send_part(self, key: str, upload: str, number: int, content: bytes) -> str:
         """Send a part by a presigned address, as clients do, without boto3. Return its ETag."""
         address = self.real.generate_presigned_url(
@@ -516,6 +535,11 @@ class Bucket:
                 "PEM file there with the CA that signed "
                 f"it{f'; {given} holds another' if given else ''}."
             )
+        except (ssl.SSLEOFError, ConnectionResetError):
+            return (
+                f"{host}, port {port}, hangs up where TLS should begin. Does the store behind it "
+                f"run? Look at {endpoint} ({self.place})."
+            )
         except ssl.SSLError:
             return (
                 f"{self.place} speaks no TLS. Set {endpoint}: http://{url.netloc}, or have TLS "
@@ -544,7 +568,9 @@ def main() -> None:
     bucket = Bucket(json.load(sys.stdin))
     error = ""
     try:
-        if bucket.ensure():
+        if bucket.asked.get("touch"):
+            bucket.touch()
+        elif bucket.ensure():
             bucket.settings()
             if bucket.asked["apply"]:
                 bucket.prove()
@@ -556,6 +582,7 @@ def main() -> None:
                 "changes": bucket.changes,
                 "skipped": bucket.skipped,
                 "error": error,
+                "date": bucket.date,
                 "seconds": round(time.monotonic() - started, 2),
             }
         )

@@ -1,0 +1,491 @@
+"""The role mlflow_doctor: what its program concludes and how it says so, and the report of it all.
+
+That each thing is seen on a real host is shown by molecule/scenario2 and molecule/scenario3.
+"""
+
+import importlib.util
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ROLE = ROOT / "roles/mlflow_doctor"
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+ASKED: dict[str, Any] = {
+    "inventory": "inventories/team", "playbook": "scenario3", "environment": "", "version": "",
+    "settings": "", "library": "/none", "unit": "mlflow.service", "user": "mlflow", "servers": 1,
+    "names": [], "names_variable": "mlflow_public_aliases", "s3_program": "", "s3_variables": {},
+    "units": [], "files": [], "certificates": [], "certificate_days": 21, "backup_status": "",
+    "disks": {}, "free_mb": 0, "project": "", "tracking_uri": "", "store": "",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def doctor() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("doctor", ROLE / "files/doctor.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["doctor"] = module  # where its dataclasses look
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No proxy, no CAs and no credentials of whoever runs this."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith(("MLFLOW_", "REQUESTS_", "CURL_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def only(doctor: ModuleType, check: str, **asked: Any) -> list[Any]:
+    """Make one check of what was asked, and return what it finds."""
+    [one] = [one for one in doctor.CHECKS if one.name == check]
+    return list(one.look(doctor.Patient({"kind": "host", **ASKED, **asked})))
+
+
+def words(found: list[Any]) -> str:
+    """Return all that was said."""
+    return " ".join(f"{one.severity}: {one.what} {one.means} {one.remedy}" for one in found)
+
+
+def test_it_asks_for_just_what_the_role_sends(doctor: ModuleType) -> None:
+    """What the program looks up is what vars/main.yml tells it, no more and no less."""
+    sent = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__mlflow_doctor_asked"]
+    assert set(sent) == {*ASKED, "kind"}
+
+
+def test_each_check_waits_for_earlier_ones_of_its_kind(doctor: ModuleType) -> None:
+    """A wrong name in `after` would never be waited for."""
+    before: set[str] = set()
+    for one in doctor.CHECKS:
+        assert set(one.after) <= before, one.name
+        assert one.name not in before
+        assert set(one.kinds) <= {"host", "server", "client", "local"}
+        before.add(one.name)
+
+
+def test_a_check_that_breaks_ends_no_other(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an error by itself; what waits for it is named with the cause, however far it is.
+
+    An exception's words may hold a secret, and are not shown.
+    """
+
+    def breaks(_: Any) -> Any:
+        raise KeyError("canary")
+
+    def unseen(_: Any) -> Any:
+        raise doctor.Unseen("it is dark")
+
+    def well(_: Any) -> Any:
+        return iter(())
+
+    monkeypatch.setattr(
+        doctor,
+        "CHECKS",
+        [
+            doctor.Check("one", ("host",), (), breaks),
+            doctor.Check("two", ("host",), ("one",), well),
+            doctor.Check("three", ("host",), ("two",), well),
+            doctor.Check("four", ("host",), (), unseen),
+            doctor.Check("five", ("host",), ("four",), well),
+            doctor.Check("six", ("client",), (), breaks),
+        ],
+    )
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: 1000)
+    assert doctor.examine({"kind": "host", **ASKED})["unseen"] == {
+        "only root sees it": ["services"]
+    }
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
+    report = doctor.examine({"kind": "host", **ASKED})
+    assert report["looked"] == ["five"]
+    assert report["unseen"] == {"first, one": ["two", "three"], "it is dark": ["four"]}
+    [finding] = report["findings"]
+    assert (finding["severity"], finding["check"]) == ("error", "one")
+    assert "KeyError in breaks, line " in finding["what"]
+    assert "canary" not in json.dumps(report)
+
+
+def status(directory: Path, **said: Any) -> str:
+    """Write what the backup says of itself; return the file."""
+    file = directory / "status.json"
+    file.write_text(json.dumps({"max_age_hours": 26, "error": "", **said}))
+    return str(file)
+
+
+def test_backup(doctor: ModuleType, tmp_path: Path) -> None:
+    now = time.time()
+    assert only(doctor, "backup", backup_status=status(tmp_path, last_success=now - 3600)) == []
+    for said, severity, word in (
+        (
+            {"last_success": now - 30 * 3600},
+            "error",
+            "30 hours old, and should be no older than 26",
+        ),
+        ({"last_success": now - 3600, "error": "disk full"}, "warning", "disk full"),
+        (
+            {"last_success": 0, "error": "no key"},
+            "error",
+            "ever succeeded. The last attempt failed",
+        ),
+    ):
+        found = only(doctor, "backup", backup_status=status(tmp_path, **said))
+        assert [one.severity for one in found] == [severity]
+        assert word in words(found)
+        assert "-i inventories/team playbooks/backup.yml" in words(found)
+    [none] = only(doctor, "backup", backup_status=str(tmp_path / "none"))
+    assert none.severity == "note"
+    with pytest.raises(doctor.Unseen):
+        only(doctor, "backup", backup_status="")
+
+
+@pytest.mark.parametrize(
+    "seconds, severity, word",
+    [
+        (29, "", ""),
+        (-29, "", ""),
+        (31, "warning", "behind"),
+        (-31, "warning", "ahead"),
+        (301, "error", "behind"),
+    ],
+)
+def test_clocks(doctor: ModuleType, seconds: float, severity: str, word: str) -> None:
+    found = list(doctor.skew(seconds, "the server's"))
+    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert word in words(found)
+
+
+@pytest.mark.parametrize("returned, findings", [(0, 0), (5, 1)])
+def test_a_clock_that_nobody_keeps(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, returned: int, findings: int
+) -> None:
+    """Asked of the kernel; in a container it is another host's affair, and said to be unseen."""
+    kernel = type("Kernel", (), {"adjtimex": staticmethod(lambda _: returned)})
+    monkeypatch.setattr(doctor.ctypes, "CDLL", lambda _: kernel)
+    monkeypatch.setattr(doctor, "in_container", lambda: False)
+    assert len(only(doctor, "clock")) == findings
+    monkeypatch.setattr(doctor, "in_container", lambda: True)
+    with pytest.raises(doctor.Unseen):
+        only(doctor, "clock")
+
+
+@pytest.mark.parametrize(
+    "free_mb, inodes, severities",
+    [
+        (5000, 0.5, []),
+        (1900, 0.5, ["warning"]),
+        (1000, 0.5, ["error"]),  # which the store needs
+        (5000, 0.04, ["warning"]),
+        (5000, 0.001, ["error"]),
+        (100, 0.001, ["error", "error"]),
+    ],
+)
+def test_disk(
+    doctor: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    free_mb: int,
+    inodes: float,
+    severities: list[str],
+) -> None:
+    """Each disk once, by the name of what needs most of it."""
+    files = {"f_files": 1000, "f_favail": int(inodes * 1000)}
+    room = type("Room", (), {"f_bavail": free_mb, "f_frsize": 1_000_000, **files})
+    monkeypatch.setattr(doctor.os, "statvfs", lambda _: room)
+    one = type("Status", (), {"st_dev": 1})
+    monkeypatch.setattr(doctor.Path, "stat", lambda _: one)
+    monkeypatch.setattr(doctor.Path, "exists", lambda _: True)
+    found = only(doctor, "disk", free_mb=2000, disks={"/var/lib/store": 1100})
+    assert [one.severity for one in found] == severities
+    assert not found or "The disk of /var/lib/store has" in words(found)
+
+
+def refusal(code: int, message: str = "") -> ssl.SSLCertVerificationError:
+    """Return what Python raises for a certificate that OpenSSL refuses."""
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, message
+    return error
+
+
+@pytest.mark.parametrize(
+    "refused, said",
+    [
+        (refusal(20, "unable to get local issuer certificate"),
+         ["is not trusted here", "/b.pem, which REQUESTS_CA_BUNDLE names", "mlflow_client_ca"]),
+        (refusal(19, "self-signed certificate in chain"), ["is not trusted here"]),
+        (refusal(62, "Hostname mismatch"), ["not for the name m.example.com", "mlflow_x"]),
+        (refusal(10), ["has expired", "mlflow_tls_certificate"]),
+        (refusal(9), ["not valid yet", "clocks"]),
+        (ssl.SSLError(1, "wrong version number"), ["speaks no TLS (", "wrong version", "http://"]),
+        (TimeoutError("timed out"), ["is silent, where TLS should begin: timed out"]),
+        (ssl.SSLEOFError(8, "EOF occurred"), ["hangs up", "may be down"]),
+    ],
+)  # fmt: skip
+def test_certificates_that_are_refused(
+    doctor: ModuleType, refused: OSError, said: list[str]
+) -> None:
+    finding = doctor.distrust(
+        "https://m.example.com", "m.example.com", refused, ("/b.pem", "REQUESTS_CA_BUNDLE"),
+        "mlflow_x", "ansible-playbook again",
+    )  # fmt: skip
+    for word in said:
+        assert word in words([finding])
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers each path with what a test has set: a status and a text."""
+
+    said: ClassVar[dict[str, tuple[int, str]]] = {}
+
+    def do_GET(self) -> None:
+        code, text = self.said.get(self.path, (404, "<html>nothing</html>"))
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    do_POST = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Any:
+    """A server on loopback, and how to set what it says."""
+    web = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    Thread(target=web.serve_forever, daemon=True).start()
+
+    def says(**said: tuple[int, str]) -> str:
+        paths = {
+            "health": "/health", "version": "/version",
+            "search": "/api/2.0/mlflow/experiments/search",
+            "info": "/api/3.0/mlflow/server-info",
+        }  # fmt: skip
+        Answers.said = {paths[name]: answer for name, answer in said.items()}
+        return f"http://127.0.0.1:{web.server_port}"
+
+    yield says
+    web.shutdown()
+    web.server_close()
+
+
+def environment(directory: Path, version: str) -> str:
+    """Make an environment, as far as its version is read; return its path."""
+    (directory / f"lib/python3.11/site-packages/mlflow-{version}.dist-info").mkdir(parents=True)
+    return str(directory)
+
+
+# what the server says: (check, words; none where all is well)
+CLIENTS: dict[str, tuple[dict[str, tuple[int, str]], str, list[str]]] = {
+    "well": ({"health": (200, "OK")}, "answer", []),
+    "no MLflow": ({"health": (200, "<html>portal")}, "answer", ["error", "is not MLflow"]),
+    "a redirection": ({"health": (302, "")}, "answer", ["error", "HTTP 302"]),
+    "down": ({"health": (502, "Bad Gateway")}, "answer", ["error", "(HTTP 502)", "error.log"]),
+    "a refused name": (
+        {"search": (403, "Invalid Host header - possible DNS rebinding attack detected")},
+        "host header",
+        ["error", "(403 Invalid Host header)", "mlflow_public_aliases in inventories/team/group_"],
+    ),
+    "another refusal": ({"search": (403, "Permission denied")}, "host header", []),
+    "no credentials": ({"search": (401, "")}, "credentials", ["note", "has no name and password"]),
+    "a broken server": ({"search": (500, "pool")}, "credentials", ["error", "HTTP 500: pool"]),
+    "same version": ({"version": (200, "3.17.2")}, "client version", []),
+    "older server": ({"version": (200, "3.16.0")}, "client version", ["warning", "3.16.0"]),
+    "newer server": ({"version": (200, "4.0.0")}, "client version", ["warning", "What is new"]),
+    "far older server": ({"version": (200, "2.22.5")}, "client version", ["error", "logged"]),
+    "proxied": (
+        {"info": (200, '{"multipart_downloads_enabled": false}')}, "presigned artifacts", [],
+    ),
+    "MLflow 2": ({"info": (404, "<html>")}, "presigned artifacts", []),
+    "presigned": (
+        {"info": (200, '{"multipart_downloads_enabled": true}')},
+        "presigned artifacts",
+        ["error", "does not reach: [Errno 111]", "mlflow_artifact_access"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CLIENTS)
+def test_what_a_client_is_told(
+    case: str, doctor: ModuleType, server: Callable[..., str], tmp_path: Path
+) -> None:
+    said, check, wanted = CLIENTS[case]
+    found = only(
+        doctor, check, kind="client", tracking_uri=server(**said), store="http://127.0.0.1:9",
+        environment=environment(tmp_path / "environment", "3.17.2"),
+    )  # fmt: skip
+    assert len(found) == bool(wanted)
+    for word in wanted:
+        assert word in words(found)
+
+
+def test_credentials(
+    doctor: ModuleType,
+    server: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Refused ones are named by the login, never with the password."""
+    file = tmp_path / ".mlflow/credentials"
+    file.parent.mkdir()
+    monkeypatch.setattr(doctor, "CREDENTIALS", file)
+    file.write_text("[mlflow]\nmlflow_tracking_username = ada\nmlflow_tracking_password = canary")
+    file.chmod(0o644)
+    found = only(doctor, "credentials", kind="client", tracking_uri=server(search=(401, "")))
+    assert [one.severity for one in found] == ["error", "error"]
+    assert "has mode 0644" in found[0].what
+    assert "(401)" in found[1].what
+    assert "canary" not in words(found)
+
+    file.write_text("[mlflow]\nmlflow_tracking_username = ada\nmlflow_tracking_password = canary%!")
+    [broken] = only(doctor, "activation", kind="client", tracking_uri=server())
+    assert "cannot be read (Interpolation" in broken.what
+    assert "a % is doubled" in broken.remedy
+    assert "canary" not in words([broken])
+
+
+def test_a_proxy_is_seen_as_mlflow_would_use_it(
+    doctor: ModuleType, server: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that swallows the name is an error; one that is told to leave it alone is not asked."""
+    uri = server(health=(200, "OK"))
+    monkeypatch.setenv("http_proxy", "http://someone:canary@127.0.0.1:9")
+    found = only(doctor, "proxy", kind="client", tracking_uri=uri)
+    assert "Add 127.0.0.1 to NO_PROXY" in words(found)
+    assert "the proxy http://127.0.0.1:9," in words(found)
+    with pytest.raises(doctor.Unseen):
+        only(doctor, "connection", kind="client", tracking_uri=uri)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for check in ("proxy", "name", "connection", "answer"):
+        assert only(doctor, check, kind="client", tracking_uri=uri) == []
+
+
+def local(directory: Path, *lines: str) -> dict[str, Any]:
+    """Make a project of scenario 1 with these variables; return what is asked of it."""
+    directory.mkdir(exist_ok=True)
+    (directory / "mlflow.env").write_text("\n".join(["# a comment", *lines]) + "\n")
+    return {"kind": "local", "playbook": "scenario1", "project": str(directory)}
+
+
+def test_scenario1(doctor: ModuleType, tmp_path: Path) -> None:
+    """A project without what MLflow 3 wants, and one that is not there."""
+    project = tmp_path / "project"
+    uri = f"MLFLOW_TRACKING_URI=file://{project}/mlruns"
+    assert only(doctor, "store", **local(project, uri, "MLFLOW_ALLOW_FILE_STORE=true")) == []
+    assert "maintenance mode" in words(only(doctor, "store", **local(project, uri)))
+    asked = local(project, uri)
+    (project / "mlflow.env").unlink()
+    found = words(only(doctor, "activation", **asked))
+    assert "There is no" in found
+    assert "ansible-playbook -i inventories/team playbooks/scenario1.yml" in found
+
+
+def test_an_environment_that_does_not_run(doctor: ModuleType, tmp_path: Path) -> None:
+    asked = local(tmp_path, "MLFLOW_TRACKING_URI=file:///x")
+    found = words(only(doctor, "activation", **asked, environment=str(tmp_path / "gone")))
+    assert f"The environment {tmp_path}/gone does not run" in found
+
+
+def test_file_modes(doctor: ModuleType, tmp_path: Path) -> None:
+    """What is more open than it should be is a leak, what is less so is not."""
+    file = tmp_path / "secrets.env"
+    file.write_text("x")
+    owner, group = file.owner(), file.group()
+    wanted = {"path": str(file), "owner": owner, "group": group, "mode": "0640"}
+    for mode, word in ((0o640, ""), (0o644, "no secret any more"), (0o600, "may not be able")):
+        file.chmod(mode)
+        found = only(doctor, "file modes", files=[wanted])
+        assert word in words(found)
+        assert bool(found) == bool(word)
+    file.chmod(0o640)
+    changed = only(doctor, "file modes", files=[{**wanted, "sha256": "0" * 64}])
+    assert [one.severity for one in changed] == ["warning"]
+    file.unlink()
+    assert "is missing" in words(only(doctor, "file modes", files=[wanted]))
+
+
+def test_bundles_go_by_mlflow_s_order(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """MLflow's own variable, then that of requests; else the environment's CAs, not the host's."""
+    certifi = tmp_path / "lib/python3.11/site-packages/certifi/cacert.pem"
+    certifi.parent.mkdir(parents=True)
+    certifi.touch()
+
+    def seen() -> tuple[str, str]:
+        asked = {"kind": "client", **ASKED, "environment": str(tmp_path)}
+        bundle: tuple[str, str] = doctor.Patient(asked).server_bundle
+        return bundle
+
+    assert seen() == (str(certifi), "")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/r.pem")
+    assert seen() == ("/r.pem", "REQUESTS_CA_BUNDLE")
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "/m.pem")
+    assert seen() == ("/m.pem", "MLFLOW_TRACKING_SERVER_CERT_PATH")
+
+
+# The role --------------------------------------------------------------------------------------
+
+
+def consult(tmp_path: Path, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """Look at this machine twice, as what it is not, and report on it and on one that is away."""
+    (tmp_path / "hosts.yml").write_text(
+        yaml.safe_dump(
+            {"all": {"hosts": {
+                "here": {"ansible_connection": "local",
+                         "ansible_python_interpreter": sys.executable},
+                "away": {"ansible_host": "127.0.0.1", "ansible_port": 9},
+            }}}
+        )
+    )  # fmt: skip
+    look = {
+        "role": "mlflow_doctor", "mlflow_doctor_kind": "local",
+        "mlflow_doctor_playbook": "scenario1", "mlflow_doctor_project": str(tmp_path / "none"),
+    }  # fmt: skip
+    report = {"ansible.builtin.import_role": {"name": "mlflow_doctor", "tasks_from": "report"}}
+    plays = [
+        {"hosts": "all", "gather_facts": False, "roles": [look]},
+        {"hosts": "all", "gather_facts": False, "tasks": [report]},
+    ]
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump(plays))
+    return subprocess.run(
+        [ANSIBLE, "-i", tmp_path / "hosts.yml", tmp_path / "playbook.yml", *arguments,
+         "-e", json.dumps(variables)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_one_report_for_all_hosts(tmp_path: Path) -> None:
+    """A host that cannot be reached is a finding; the exit code says that something is wrong."""
+    done = consult(tmp_path)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 2, said
+    for word in (
+        f"error activation: There is no {tmp_path}/none/mlflow.env",
+        f"next: ansible-playbook -i {os.path.relpath(tmp_path, ROOT)} playbooks/scenario1.yml",
+        "away: 0 things were looked at: 1 wrong error the way there: Failed to connect",
+        "here: activation; see the report above.",
+        "not looked at: store (first, activation)",
+    ):
+        assert word in said, done.stdout
+
+
+def test_it_need_not_fail_and_works_in_check_mode(tmp_path: Path) -> None:
+    done = consult(tmp_path, "--check", mlflow_doctor_fail="false")
+    assert done.returncode == 0, done.stdout
+    assert "error   activation" in done.stdout
+    assert "changed=0" in done.stdout
