@@ -1,0 +1,98 @@
+"""What Prometheus makes of a host's metrics: promtool over rules, and series that were scraped."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "roles/mlflow_monitoring/files/mlflow.rules.yml"
+DASHBOARD = ROOT / "roles/mlflow_monitoring/files/mlflow.dashboard.json"
+
+LAST_RUN = "mlflow_health_last_run_timestamp_seconds"
+MINUTES = 120
+OURS = re.compile(r"\b(?:mlflow|nginx|node)_\w+")
+
+
+def promtool(*arguments: str | Path, text: str = "") -> str:
+    """Run Debian's promtool, see it content, and return what it says."""
+    program = shutil.which("promtool", path=f"{os.environ['PATH']}:{ROOT}/.cache")
+    if not program:
+        pytest.fail("promtool is missing: molecule/lab/lab.py promtool")
+    done = subprocess.run(
+        [program, *arguments], input=text, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(f"{text}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def samples(text: str) -> dict[str, float]:
+    """Return the values in a scraped text, by series."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def names(text: str) -> set[str]:
+    """Return the names of exporters' metrics in a text, be it rules or what was scraped."""
+    return set(OURS.findall(text))
+
+
+def series(
+    scraped: str, job: str = "mlflow-host", *, later: str = "", stopped: bool = False
+) -> list[dict[str, str]]:
+    """Return two hours of what the rules look at, as promtool takes it, that begin with a text.
+
+    Args:
+        scraped: the text. promtool's clock starts with it.
+        job: Prometheus' job.
+        later: the same a little later; what was counted between the two is counted each minute.
+        stopped: whether it is measured no more.
+    """
+    begin, end, looked_at = samples(scraped), samples(later or scraped), names(RULES.read_text())
+    labels = f'job="{job}",instance="host"'
+    found = [{"series": f"up{{{labels}}}", "values": f"1+0x{MINUTES}"}]
+    for name, value in begin.items():
+        bare, _, rest = name.partition("{")
+        if bare not in looked_at:
+            continue
+        step = end.get(name, value) - value
+        if "_timestamp_seconds" in bare:
+            step = 60 if bare == LAST_RUN and not stopped else 0
+            value -= begin[LAST_RUN] if value else 0
+        full = f"{bare}{{{labels},{rest}" if rest else f"{bare}{{{labels}}}"
+        found.append({"series": full, "values": f"{value:.6f}{step:+.6f}x{MINUTES}"})
+    return found
+
+
+def fires(folder: Path, inputs: list[dict[str, str]], expected: set[str]) -> None:
+    """See that after two hours of these series exactly these alerts fire, by promtool."""
+    test = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": inputs,
+                "promql_expr_test": [
+                    {
+                        "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+                        "eval_time": f"{MINUTES}m",
+                        "exp_samples": [
+                            {"labels": f'{{alertname="{name}"}}', "value": 1}
+                            for name in sorted(expected)
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    file = folder / "test.yml"
+    file.write_text(yaml.safe_dump(test, sort_keys=False))
+    promtool("test", "rules", file)
