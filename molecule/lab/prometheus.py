@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,30 @@ DASHBOARD = ROOT / "roles/mlflow_monitoring/files/mlflow.dashboard.json"
 LAST_RUN = "mlflow_health_last_run_timestamp_seconds"
 MINUTES = 120
 OURS = re.compile(r"\b(?:mlflow|nginx|node)_\w+")
+
+# Takes what playbooks/monitoring.yml has made off a host.
+LEAVE = """
+systemctl disable --quiet --now mlflow-health.timer
+apt-get -qq purge 'prometheus-n*-exporter' >/dev/null 2>&1
+cd /etc/systemd/system
+rm -rf mlflow-health.* prometheus-n*-exporter.service.d
+rm -rf /var/lib/mlflow-health /usr/local/lib/mlflow/health.py
+systemctl daemon-reload
+"""
+
+# The directory of a host's own backups is put aside for a status that a test writes.
+BACKUP = "/var/lib/mlflow-backup"
+KEEP = f"test ! -e {BACKUP} || mv {BACKUP} {BACKUP}.kept"
+GIVE_BACK = f"rm -rf {BACKUP}; test ! -e {BACKUP}.kept || mv {BACKUP}.kept {BACKUP}"
+
+
+def backup(hours: int, error: str = "") -> str:
+    """Return the command that makes the last good backup one of some hours ago."""
+    status = f'{{"last_success": %d, "error": "{error}", "max_age_hours": 26}}'
+    return (
+        f"install -d -m 0755 {BACKUP}; "
+        f"printf '{status}' $(($(date +%s) - {hours} * 3600)) > {BACKUP}/status.json"
+    )
 
 
 def promtool(*arguments: str | Path, text: str = "") -> str:
@@ -44,6 +69,14 @@ def names(text: str) -> set[str]:
     return set(OURS.findall(text))
 
 
+def expressions() -> list[str]:
+    """Return what the rules and the dashboard ask Prometheus for."""
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    dashboard = json.loads(DASHBOARD.read_text())
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    return [item["expr"].replace("$__rate_interval", "5m") for item in [*rules, *targets]]
+
+
 def series(
     scraped: str, job: str = "mlflow-host", *, later: str = "", stopped: bool = False
 ) -> list[dict[str, str]]:
@@ -57,6 +90,7 @@ def series(
     """
     begin, end, looked_at = samples(scraped), samples(later or scraped), names(RULES.read_text())
     labels = f'job="{job}",instance="host"'
+    begin = dict.fromkeys(end, 0.0) | begin  # what was not counted yet
     found = [{"series": f"up{{{labels}}}", "values": f"1+0x{MINUTES}"}]
     for name, value in begin.items():
         bare, _, rest = name.partition("{")

@@ -8,34 +8,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from prometheus import fires, names, promtool, samples, series
+from prometheus import (
+    BACKUP,
+    GIVE_BACK,
+    KEEP,
+    LEAVE,
+    backup,
+    fires,
+    names,
+    promtool,
+    samples,
+    series,
+)
 
 Run = Callable[..., str]
 
 HEALTH = "/usr/local/lib/mlflow/health.py"
-BACKUP = "/var/lib/mlflow-backup"
 FILE = "/var/lib/mlflow-health/mlflow.prom"
 TEXT = "/var/lib/prometheus/node-exporter/mlflow.prom"
 SCRAPE = "systemctl start mlflow-health; curl -sSf http://127.0.0.1:9100/metrics"
-
-LEAVE = f"""
-systemctl disable --quiet --now mlflow-health.timer prometheus-node-exporter
-apt-get -qq purge prometheus-node-exporter >/dev/null 2>&1
-cd /etc/systemd/system
-rm -rf mlflow-health.* prometheus-node-exporter.service.d /var/lib/mlflow-health {HEALTH} {BACKUP}
-test ! -e {BACKUP}.kept || mv {BACKUP}.kept {BACKUP}
-systemctl daemon-reload
-"""
-
-
-def backup(hours: int, error: str = "") -> str:
-    """Return the command that makes the last good backup one of some hours ago."""
-    status = f'{{"last_success": %d, "error": "{error}", "max_age_hours": 26}}'
-    return (
-        f"install -d -m 0755 {BACKUP}; "
-        f"printf '{status}' $(($(date +%s) - {hours} * 3600)) > {BACKUP}/status.json"
-    )
-
 
 # Writes its argument into the database as the schema's revision, and prints what it was.
 REVISION = """/opt/mlflow/current/bin/python -c "
@@ -59,13 +50,13 @@ def root(ssh: Run) -> Run:
 @pytest.fixture(scope="module", autouse=True)
 def healthy(root: Run, play: Run) -> Iterator[str]:
     """Have the host monitored, and what was scraped when all was well; leave it as it was."""
-    root(f"test ! -e {BACKUP} || mv {BACKUP} {BACKUP}.kept\n{backup(1)}")
+    root(f"{KEEP}\n{backup(1)}")
     try:
         play("monitoring.yml", "--check", "--diff", user="ops")
         assert "all is well" in play("monitoring.yml", user="ops")
         yield root(SCRAPE)
     finally:
-        root(LEAVE)
+        root(f"{LEAVE}\n{GIVE_BACK}")
 
 
 def test_a_healthy_host_is_quiet(healthy: str, root: Run, tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def run(*command: str | Path, text: str = "") -> str:
     return done.stdout
 
 
+def places(settings: dict[str, str]) -> dict[str, str]:
+    """Return the kinds of the server's database and artifact store."""
+    database = urlsplit(settings["MLFLOW_BACKEND_STORE_URI"]).scheme.partition("+")[0]
+    artifacts = urlsplit(settings["MLFLOW_ARTIFACTS_DESTINATION"]).scheme or "file"
+    return {"database": database, "artifacts": artifacts}
+
+
 def server() -> Samples:
     """Use the server as a client does, until a step does not succeed."""
     from ready import steps
@@ -84,15 +91,14 @@ def server() -> Samples:
     try:
         settings = read_settings()
         asked, began = Server(settings), time.monotonic()
-        version = asked.request("Server", "GET", "/version").decode()
+        # The one question that needs no user, and so no database.
+        asked.request("Server", "GET", "/health")
         took["server"] = time.monotonic() - began
-        places = {
-            "database": urlsplit(settings["MLFLOW_BACKEND_STORE_URI"]).scheme.partition("+")[0],
-            "artifacts": urlsplit(settings["MLFLOW_ARTIFACTS_DESTINATION"]).scheme or "file",
-        }
-        yield "mlflow_info", {"version": version, **places}, 1
         for step, seconds in steps(asked):
             took[step] = seconds
+            if step == "database":
+                version = asked.request("Version", "GET", "/version").decode()
+                yield "mlflow_info", {"version": version, **places(settings)}, 1
     except (OSError, NotReady) as error:
         say(str(error))
     for step, seconds in took.items():

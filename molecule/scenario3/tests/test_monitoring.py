@@ -1,0 +1,103 @@
+"""The health of a server with users, PostgreSQL, S3 and nginx, as Prometheus reads it.
+
+The rules run in Debian's promtool, over series that begin with what was scraped here.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hosts import Lab
+from prometheus import (
+    GIVE_BACK,
+    KEEP,
+    LEAVE,
+    backup,
+    expressions,
+    fires,
+    names,
+    promtool,
+    samples,
+    series,
+)
+
+SERVER = "mlflow.example.com"
+HOST = "systemctl start mlflow-health; curl -sSf http://127.0.0.1:9100/metrics"
+NGINX = "curl -sSf http://127.0.0.1:9113/metrics"
+# Through nginx, with a password, from an address that may.
+ASK = f"curl -sS --resolve {SERVER}:443:127.0.0.1 --cacert /etc/ssl/mlflow/ca.pem https://{SERVER}"
+SEARCH = (
+    ASK
+    + """/api/2.0/mlflow/experiments/search --user "admin:$(cat /etc/mlflow/admin_password)" \
+  --json '{"max_results": 1}' -o /dev/null"""
+)
+MLFLOW = ASK + """/metrics --fail --user "admin:$(cat /etc/mlflow/admin_password)" """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def monitored(lab: Lab) -> Iterator[None]:
+    """Have the hosts monitored, with a backup that went well; leave them as they were."""
+    lab.root(SERVER, f"{KEEP}\n{backup(1)}")
+    try:
+        assert "all is well" in lab.play("monitoring.yml")
+        yield
+    finally:
+        lab.root(SERVER, f"{LEAVE}\n{GIVE_BACK}")
+
+
+def test_a_healthy_server_is_quiet_and_no_expression_asks_in_vain(lab: Lab, tmp_path: Path) -> None:
+    host, nginx, mlflow = (lab.root(SERVER, script) for script in (HOST, NGINX, MLFLOW))
+    fires(
+        tmp_path, [*series(host), *series(nginx, "mlflow-nginx"), *series(mlflow, "mlflow")], set()
+    )
+    assert {name for name in samples(host) if "certificate" in name} == {
+        f'mlflow_certificate_expiry_timestamp_seconds{{file="/etc/ssl/mlflow/{name}.pem"}}'
+        for name in ("ca", "mlflow")
+    }
+    asked = expressions()
+    assert names(" ".join(asked)) <= names(host + nginx + mlflow)
+    rules = [{"record": f"panel{number}", "expr": expr} for number, expr in enumerate(asked)]
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
+    promtool("check", "rules", file)
+
+
+def test_it_is_closed(lab: Lab) -> None:
+    said = lab.root(SERVER, "ss -Hltn 'sport = :9100 or sport = :9113'").split()
+    assert said.count("127.0.0.1:9100") == said.count("127.0.0.1:9113") == 1
+    assert len(said) == 10  # two lines
+    status = "-o /dev/null -w '%{http_code}'"
+    assert lab.root(SERVER, f"{ASK}/metrics {status}") == "401"
+    assert lab.root(SERVER, f"{ASK}/stub_status {status}") != "200"
+
+
+def test_all_workers_count_as_one(lab: Lab) -> None:
+    """Whichever of them Prometheus meets."""
+    workers = int(lab.root(SERVER, "grep -oP '(?<=MLFLOW_WORKERS=.)[0-9]+' /etc/mlflow/server.env"))
+    assert workers > 1
+    series = 'mlflow_http_request_total{method="POST",status="200"}'
+    before = samples(lab.root(SERVER, MLFLOW))[series]
+    lab.root(SERVER, f"for i in $(seq 20); do {SEARCH}; done")
+    seen = [samples(lab.root(SERVER, MLFLOW))[series] - before for _ in range(4)]
+    assert seen == sorted(seen)
+    assert 20 <= seen[0] and seen[-1] <= 24  # the timer asks, too
+
+
+def test_a_database_that_is_down_alerts(lab: Lab, tmp_path: Path) -> None:
+    before = lab.root(SERVER, MLFLOW)
+    try:
+        host = lab.root(SERVER, f"systemctl stop postgresql\n{SEARCH}\n{HOST}")
+    finally:
+        lab.root(SERVER, "systemctl start postgresql; mlflow-ready --wait 60")
+    fires(tmp_path, series(host), {"MlflowDatabaseDown"})
+    after = lab.root(SERVER, MLFLOW)
+    fires(tmp_path, series(before, "mlflow", later=after), {"MlflowErrors"})
+
+
+def test_a_gateway_that_is_down_alerts(lab: Lab, tmp_path: Path) -> None:
+    try:
+        scraped = lab.root(SERVER, f"systemctl stop nginx\n{NGINX}")
+    finally:
+        lab.root(SERVER, "systemctl start nginx")
+    fires(tmp_path, series(scraped, "mlflow-nginx"), {"MlflowGatewayDown"})
