@@ -4,15 +4,18 @@ The rules run in Debian's promtool, over series that begin with what was scraped
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from hosts import Lab
 from prometheus import (
     GIVE_BACK,
     KEEP,
     LEAVE,
+    RULES,
     backup,
     expressions,
     fires,
@@ -61,6 +64,21 @@ def test_a_healthy_server_is_quiet_and_no_expression_asks_in_vain(lab: Lab, tmp_
     file = tmp_path / "rules.yml"
     file.write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
     promtool("check", "rules", file)
+
+
+def test_the_jobs_of_the_readme(tmp_path: Path) -> None:
+    """Prometheus takes them, and the rules know their names."""
+    readme = (RULES.parents[1] / "README.md").read_text()
+    [config] = [
+        block
+        for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+        if "scrape_configs" in block
+    ]
+    file = tmp_path / "prometheus.yml"
+    file.write_text(config)
+    promtool("check", "config", "--syntax-only", file)
+    jobs = {job["job_name"] for job in yaml.safe_load(config)["scrape_configs"]}
+    assert jobs == {"mlflow-host", "mlflow-nginx", "mlflow"}
 
 
 def test_it_is_closed(lab: Lab) -> None:
