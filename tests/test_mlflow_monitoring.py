@@ -145,6 +145,22 @@ def test_what_is_not_known_is_left_out(
     assert "secret" not in said + str(found)
 
 
+@pytest.mark.parametrize("broken, known", [("", True), ("GET /metrics", False), ("POST", False)])
+def test_what_mlflow_counts_itself(host: Host, mlflow: MLflow, broken: str, known: bool) -> None:
+    """Is told with the rest, where it counts, and where it can be asked."""
+    counter = 'mlflow_http_request_total{status="200"}'
+    mlflow.artifacts["/metrics"] = (
+        f"# TYPE mlflow_http_request_total counter\n{counter} 3\n".encode()
+    )
+    mlflow.broken = broken
+    arguments = ["--environment", str(host.environment)]
+    found, _ = host.measure(*arguments, **mlflow.settings)
+    assert counter not in found
+    found, said = host.measure(*arguments, MLFLOW_EXPOSE_PROMETHEUS="/run", **mlflow.settings)
+    assert found.get(counter) == (3 if known else None)
+    assert ("Metrics: HTTP 500" in said) == (broken == "GET /metrics")
+
+
 def test_a_server_that_is_not_there(host: Host) -> None:
     """Its schema is known all the same: that may be why it does not start."""
     host.schemas(tracking="different", auth="current", other="unreachable")

@@ -74,7 +74,7 @@ def expressions() -> list[str]:
     rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
     dashboard = json.loads(DASHBOARD.read_text())
     targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
-    return [item["expr"].replace("$__rate_interval", "5m") for item in [*rules, *targets]]
+    return [item["expr"] for item in [*rules, *targets]]
 
 
 def series(
@@ -96,8 +96,8 @@ def series(
         bare, _, rest = name.partition("{")
         if bare not in looked_at:
             continue
-        step = end.get(name, value) - value
-        if "_timestamp_seconds" in bare:
+        step = end.get(name, value) - value if bare.endswith("_total") else 0
+        if bare.endswith("_timestamp_seconds"):
             step = 60 if bare == LAST_RUN and not stopped else 0
             value -= begin[LAST_RUN] if value else 0
         full = f"{bare}{{{labels},{rest}" if rest else f"{bare}{{{labels}}}"
