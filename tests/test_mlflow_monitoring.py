@@ -189,6 +189,7 @@ def test_an_environment_that_is_broken(host: Host, mlflow: MLflow) -> None:
         ('{"last_success": 1795500000, "error": "", "max_age_hours": 9}', [1, 32400, 1.7955e9], ""),
         ('{"last_success": 1795500000, "error": "x", "max_age_hours": 1}', [0, 3600, 1.7955e9], ""),
         ('{"last_success": null, "error": "x", "max_age_hours": 1}', [0, 3600, 0], "Backup"),
+        ('{"last_success": 7, "error": "", "max_age_hours": 0}', [1, None, 7], ""),
         ("", [None, None, 0], "Backup"),
         (None, [None, None, 0], ""),
     ],

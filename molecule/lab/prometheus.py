@@ -20,20 +20,24 @@ LAST_RUN = "mlflow_health_last_run_timestamp_seconds"
 MINUTES = 120
 OURS = re.compile(r"\b(?:mlflow|nginx|node)_\w+")
 
-# Takes what playbooks/monitoring.yml has made off a host.
-LEAVE = """
-systemctl disable --quiet --now mlflow-health.timer
-apt-get -qq purge 'prometheus-n*-exporter' >/dev/null 2>&1
-cd /etc/systemd/system
-rm -rf mlflow-health.* prometheus-n*-exporter.service.d
-rm -rf /var/lib/mlflow-health /usr/local/lib/mlflow/health.py
-systemctl daemon-reload
-"""
-
 # The directory of a host's own backups is put aside for a status that a test writes.
 BACKUP = "/var/lib/mlflow-backup"
 KEEP = f"test ! -e {BACKUP} || mv {BACKUP} {BACKUP}.kept"
 GIVE_BACK = f"rm -rf {BACKUP}; test ! -e {BACKUP}.kept || mv {BACKUP}.kept {BACKUP}"
+
+
+def leave(folder: Path) -> str:
+    """Return a playbook that takes off a host what playbooks/monitoring.yml has made there."""
+    role = {"name": "mlflow_monitoring", "tasks_from": "uninstall"}
+    play = {
+        "hosts": "all",
+        "become": True,
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.include_role": role}],
+    }
+    file = folder / "leave.yml"
+    file.write_text(yaml.safe_dump([play]))
+    return str(file)
 
 
 def backup(hours: int, error: str = "") -> str:

@@ -12,9 +12,9 @@ from prometheus import (
     BACKUP,
     GIVE_BACK,
     KEEP,
-    LEAVE,
     backup,
     fires,
+    leave,
     names,
     promtool,
     samples,
@@ -27,6 +27,11 @@ HEALTH = "/usr/local/lib/mlflow/health.py"
 FILE = "/var/lib/mlflow-health/mlflow.prom"
 TEXT = "/var/lib/prometheus/node-exporter/mlflow.prom"
 SCRAPE = "systemctl start mlflow-health; curl -sSf http://127.0.0.1:9100/metrics"
+
+TRACES = (
+    "find /etc /var/lib /usr/local "
+    "-name 'mlflow-health*' -o -name health.py -o -name mlflow.prom -o -name 'prometheus-n*'"
+)
 
 # Writes its argument into the database as the schema's revision, and prints what it was.
 REVISION = """/opt/mlflow/current/bin/python -c "
@@ -48,7 +53,7 @@ def root(ssh: Run) -> Run:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def healthy(root: Run, play: Run) -> Iterator[str]:
+def healthy(root: Run, play: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Have the host monitored, and what was scraped when all was well; leave it as it was."""
     root(f"{KEEP}\n{backup(1)}")
     try:
@@ -56,7 +61,9 @@ def healthy(root: Run, play: Run) -> Iterator[str]:
         assert "all is well" in play("monitoring.yml", user="ops")
         yield root(SCRAPE)
     finally:
-        root(f"{LEAVE}\n{GIVE_BACK}")
+        play(leave(tmp_path_factory.mktemp("leave")), user="ops")
+        root(GIVE_BACK)
+    assert root(TRACES) == ""
 
 
 def test_a_healthy_host_is_quiet(healthy: str, root: Run, tmp_path: Path) -> None:

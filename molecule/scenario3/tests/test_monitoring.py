@@ -14,11 +14,11 @@ from hosts import Lab
 from prometheus import (
     GIVE_BACK,
     KEEP,
-    LEAVE,
     RULES,
     backup,
     expressions,
     fires,
+    leave,
     names,
     promtool,
     samples,
@@ -38,14 +38,15 @@ SEARCH = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def monitored(lab: Lab) -> Iterator[None]:
+def monitored(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Have the hosts monitored, with a backup that went well; leave them as they were."""
     lab.root(SERVER, f"{KEEP}\n{backup(1)}")
     try:
         assert "all is well" in lab.play("monitoring.yml")
         yield
     finally:
-        lab.root(SERVER, f"{LEAVE}\n{GIVE_BACK}")
+        lab.play(leave(tmp_path_factory.mktemp("leave")), "--limit", SERVER)
+        lab.root(SERVER, GIVE_BACK)
 
 
 def test_a_healthy_server_is_quiet_and_no_expression_asks_in_vain(lab: Lab, tmp_path: Path) -> None:

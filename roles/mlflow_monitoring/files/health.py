@@ -147,7 +147,8 @@ def backup(status: Path) -> Samples:
     try:
         last = json.loads(status.read_text(encoding="utf-8"))
         yield "mlflow_backup_last_attempt_successful", {}, not last["error"]
-        yield "mlflow_backup_max_age_seconds", {}, last["max_age_hours"] * 3600
+        if last["max_age_hours"]:
+            yield "mlflow_backup_max_age_seconds", {}, last["max_age_hours"] * 3600
         success = float(last["last_success"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         if not isinstance(error, FileNotFoundError):  # there was none yet
