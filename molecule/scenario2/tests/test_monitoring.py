@@ -52,13 +52,22 @@ def root(ssh: Run) -> Run:
     return run
 
 
+@pytest.fixture(scope="module")
+def monitor(play: Run, ssh: Run) -> Run:
+    """Run the playbook; this machine alone may ask the exporters."""
+    me = ssh("echo ${SSH_CLIENT%% *}").strip()
+    return lambda *words: play("monitoring.yml", *words, user="ops", mlflow_monitoring_allow=[me])
+
+
 @pytest.fixture(scope="module", autouse=True)
-def healthy(root: Run, play: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def healthy(
+    root: Run, monitor: Run, play: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """Have the host monitored, and what was scraped when all was well; leave it as it was."""
     root(f"{KEEP}\n{backup(1)}")
     try:
-        play("monitoring.yml", "--check", "--diff", user="ops")
-        assert "all is well" in play("monitoring.yml", user="ops")
+        monitor("--check", "--diff")
+        assert "all is well" in monitor()
         yield root(SCRAPE)
     finally:
         play(leave(tmp_path_factory.mktemp("leave")), user="ops")
@@ -162,18 +171,13 @@ def test_a_disk_that_fills_up_alerts(root: Run, tmp_path: Path, used: int, alert
     fires(tmp_path, series(scraped), {alert, "MlflowInodesRunningOut"})
 
 
-def test_a_second_run_changes_nothing(play: Run) -> None:
-    assert "changed=0" in play("monitoring.yml", user="ops")
-
-
-def test_those_who_are_named_can_ask_and_nobody_else(
-    ssh: Run, root: Run, play: Run, variables: dict[str, str]
-) -> None:
+def test_who_is_named_can_ask_and_nobody_else(root: Run, variables: dict[str, str]) -> None:
     page = f"http://{variables['ansible_host']}:9100/metrics"
-    ask = f"curl -s -m 3 {page} || echo closed"
-    assert root(ask).strip() == "closed"
-    me = ssh("echo ${SSH_CLIENT%% *}").strip()
-    play("monitoring.yml", user="ops", mlflow_monitoring_allow=[me])
     with urllib.request.urlopen(page, timeout=30) as answer:
         assert b"\nmlflow_up 1\n" in answer.read()
-    assert root(ask).strip() == "closed"  # from the host's own address, which was not named
+    # From the host's own address, which is not named.
+    assert root(f"curl -s -m 3 {page} || echo closed").strip() == "closed"
+
+
+def test_a_second_run_changes_nothing(monitor: Run) -> None:
+    assert "changed=0" in monitor()
