@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Test the playbooks on real hosts: run.py [--unit] [--keep] [SCENARIO]...
 
-Sees to the Docker engine, the images and a browser, takes the scenarios (all, or those named)
-through check, converge and idempotence, two at a time, then runs one pytest over the living hosts,
-so that its closing line counts everything. `molecule test -s SCENARIO` does the same for one, more
-talkatively.
+Sees to the Docker engine, the images, a browser and promtool, takes the scenarios (all, or those
+named) through check, converge and idempotence, two at a time, then runs one pytest over the living
+hosts, so that its closing line counts everything. `molecule test -s SCENARIO` does the same for
+one, more talkatively.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> int:
     if unknown := set(scenarios) - set(there):
         parser.error(f"no scenario {', '.join(unknown)}; there are: {', '.join(there)}")
 
-    for step in ("engine", "images", "browser"):
+    for step in ("engine", "images", "browser", "promtool"):
         if subprocess.call([*LAB, step], stdout=subprocess.DEVNULL):
             return 1
     LOG.mkdir(parents=True, exist_ok=True)

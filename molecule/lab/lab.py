@@ -4,6 +4,7 @@
     lab.py engine                                a Docker engine that answers
     lab.py images [debian12] [debian13]          the base images
     lab.py browser                               Chromium, for tests of what people see
+    lab.py promtool                              Prometheus' promtool, for tests of alert rules
     lab.py up LAB HOST:IMAGE[:GROUP,...]...      hosts, and .lab/LAB/hosts.yml, their inventory
     lab.py restart LAB HOST                      a host that boots again
     lab.py down LAB | --all                      none of it
@@ -267,6 +268,23 @@ def browser() -> None:
         apt_install("chromium", "fonts-dejavu-core", "libnss3-tools")
 
 
+# promtool ----------------------------------------------------------------------------------------
+
+
+def promtool() -> None:
+    """See to Debian's promtool, taken out of its package: the service in it is not wanted here."""
+    program = ROOT / ".cache/promtool"
+    if shutil.which("promtool") or program.exists():
+        return
+    say("fetching promtool")
+    run(*as_root(), "apt-get", "update", "--quiet")
+    with tempfile.TemporaryDirectory() as folder:
+        fetch = 'cd "$0" && apt-get download --quiet prometheus && dpkg-deb -x prometheus_*.deb .'
+        run("sh", "-c", fetch, folder)
+        program.parent.mkdir(exist_ok=True)
+        shutil.copy(Path(folder, "usr/bin/promtool"), program)
+
+
 # labs --------------------------------------------------------------------------------------------
 
 
@@ -354,6 +372,7 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("engine", help="see to a Docker engine")
     verbs.add_parser("browser", help="see to Chromium")
+    verbs.add_parser("promtool", help="see to promtool")
     verb = verbs.add_parser("images", help="see to the base images")
     verb.add_argument("images", nargs="*", metavar="IMAGE", default=list(SUITES))
     verb = verbs.add_parser("up", help="start hosts")
@@ -375,6 +394,8 @@ def main() -> int:
             engine()
         elif options.verb == "browser":
             browser()
+        elif options.verb == "promtool":
+            promtool()
         elif options.verb == "images":
             print("\n".join(images(options.images).values()))
         elif options.verb == "up":

@@ -18,14 +18,18 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from service_client import NotReady, Server
 from service_settings import ENV_FILE, read_settings
 
 
-def check(server: Server) -> None:
-    """Go through database and artifacts once. Raises NotReady."""
+def steps(server: Server) -> Iterator[tuple[str, float]]:
+    """Go through database and artifacts once; yield each step that succeeded, with its seconds.
+
+    Raises NotReady at the first that does not.
+    """
     database = server.settings["MLFLOW_BACKEND_STORE_URI"]
     if database.startswith("sqlite:///"):
         # Open connections go on working on a file that was removed: look for its name.
@@ -33,16 +37,30 @@ def check(server: Server) -> None:
         if not file.exists():
             raise NotReady(f"Database: the file {file} is gone.")
     query = json.dumps({"max_results": 1}).encode()
+    began = time.monotonic()
     server.request("Database", "POST", "/api/2.0/mlflow/experiments/search", query)
+    yield "database", time.monotonic() - began
 
     name, content = f"readiness-{uuid.uuid4().hex}", os.urandom(64)
     directory = f"/api/2.0/mlflow-artifacts/artifacts/{name}"
+    began = time.monotonic()
     server.request("Put an artifact", "PUT", f"{directory}/probe", content)
+    yield "artifact_put", time.monotonic() - began
     try:
+        began = time.monotonic()
         if server.request("Get an artifact", "GET", f"{directory}/probe") != content:
             raise NotReady("Get an artifact: it is not what was put.")
+        yield "artifact_get", time.monotonic() - began
     finally:
+        began = time.monotonic()
         server.request("Delete an artifact", "DELETE", directory)
+    yield "artifact_delete", time.monotonic() - began
+
+
+def check(server: Server) -> None:
+    """Go through database and artifacts once. Raises NotReady."""
+    for _ in steps(server):
+        pass
 
 
 def server_ended() -> bool:
