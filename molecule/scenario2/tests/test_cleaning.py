@@ -34,7 +34,7 @@ def person(ssh: Run) -> Callable[[str], Any]:
 
 def test_what_was_deleted_long_ago_goes_and_nothing_else(ssh: Run, root: Run, play: Run) -> None:
     play("clean.yml", user="ops", mlflow_cleaning_older_than="30d",
-         mlflow_cleaning_journal_max_size="64M", mlflow_cleaning_journal_max_age="1month")  # fmt: skip
+         mlflow_cleaning_journal_max_size="64M", mlflow_cleaning_journal_max_age="9w")  # fmt: skip
     try:
         assert "active" in root("systemctl is-active mlflow-gc.timer")
         assert "max 64.0M" in root("journalctl -u systemd-journald -o cat | tail -1")
