@@ -17,7 +17,7 @@ environment's Python, as the service's user (`mlflow-gc` does); no matter whethe
 from __future__ import annotations
 
 import argparse
-import fcntl
+import contextlib
 import logging
 import os
 import re
@@ -27,15 +27,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from database import refusal, status
+from service_lock import data_lock
 from service_settings import read_settings
-
-# Held while a set of database and artifacts is copied, or put back: it must not change meanwhile.
-LOCK = Path("/run/lock/mlflow-backup.lock")
 
 # A part of what MLflow takes.
 AGE = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -114,23 +110,6 @@ def age(text: str) -> timedelta:
         raise argparse.ArgumentTypeError(f'"{text}" is no age; it is like 30d, or 1d12h30m.')
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-
-
-def lock(wait: float) -> Any:
-    """Return the open file that is locked, once nobody else holds it. Raises Refused, OSError."""
-    deadline = time.monotonic() + wait
-    file = LOCK.open()
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise Refused(
-                    "A backup is being made or restored, or this runs already. Nothing was "
-                    "removed; try again when that is over."
-                ) from None
-            time.sleep(1)
 
 
 def own_directory(thing: Thing) -> str:
@@ -258,22 +237,19 @@ def main() -> int:
     )
     parser.add_argument("--older-than", type=age, required=True, metavar="AGE", help="like 30d")
     parser.add_argument("--dry-run", action="store_true", help="remove nothing, say what would go")
-    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS",
-                        help="wait that long for a backup to end")  # fmt: skip
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     try:
         settings = read_settings()
         os.environ.update(settings)
-        held = None if arguments.dry_run else lock(arguments.wait)  # to the end of the process
-        failed = Cleaner(settings, arguments.older_than).clean(arguments.dry_run)
+        with contextlib.nullcontext() if arguments.dry_run else data_lock():
+            failed = Cleaner(settings, arguments.older_than).clean(arguments.dry_run)
     except PermissionError as error:
         print(f"mlflow-gc: {error.filename}: {error.strerror}. Use sudo.", file=sys.stderr)
         return 1
     except Refused as error:
         print(f"mlflow-gc: {error}", file=sys.stderr)
         return 1
-    del held
     return 1 if failed else 0
 
 

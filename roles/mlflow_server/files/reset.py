@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from database import EMPTY_IT, SQLITE, UNFINISHED, all_or_nothing, connect, create, tables
+from service_lock import data_lock
 from service_settings import databases, read_settings
 
 # What people log, and what they call it. Default is MLflow's own experiment.
@@ -162,10 +163,11 @@ def main() -> None:
     artifacts = (Bucket if place.startswith("s3://") else Directory)(place)
     if sys.argv[1:] == ["forget"]:
         uris = databases(settings)
-        if "auth" in uris:
-            forget_grants(uris["auth"])
-        anew(uris["tracking"])
-        artifacts.empty()
+        with data_lock():
+            if "auth" in uris:
+                forget_grants(uris["auth"])
+            anew(uris["tracking"])
+            artifacts.empty()
         return
     counts = logged(settings["MLFLOW_BACKEND_STORE_URI"])
     sizes = list(artifacts.sizes())
