@@ -38,6 +38,8 @@ def place(home: Path, wanted: str) -> int:
         return CHANGED
     if not wanted:
         path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
         return CHANGED
     path.parent.mkdir(mode=0o700, exist_ok=True)
     fresh = path.with_name("credentials.new")

@@ -1,0 +1,50 @@
+"""What is on a host that was not there before: compared with a fresh one of the same image."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hosts import over_ssh
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB = [sys.executable, str(ROOT / "molecule/lab/lab.py")]
+
+# Files, users, groups and units. Not what Debian keeps of its own doings, or people of theirs.
+LIST = r"""
+find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp \
+  -o -path /var/tmp -o -path /home -o -path /var/log -o -path /var/cache -o -path /var/lib/apt \
+  -o -path /var/lib/dpkg -o -path /var/lib/systemd/timers \) -prune -o -print
+find /var/lib/systemd/timers /var/log /run /tmp /var/tmp -name '*mlflow*'
+getent passwd | sed 's/:.*//; s/^/user /'
+getent group | sed 's/:.*//; s/^/group /'
+systemctl list-unit-files --no-legend --no-pager | sed 's/ .*//; s/^/unit /'
+"""
+# Files of packages that only the first has: Debian's, and there for others to use.
+PACKAGED = "dpkg-query --show --showformat '${Package}\\n'"
+
+
+def traces(root: Callable[[str], str], image: str) -> set[str]:
+    """Return what a host has that a fresh one of that image has not, but for Debian's packages.
+
+    Args:
+        root: runs a shell script on the host as root, and returns what it prints.
+        image: debian12 or debian13.
+    """
+    name = f"fresh-{image}"
+    subprocess.run([*LAB, "up", name, f"{name}:{image}", "--user", "ops"], check=True)
+    try:
+        inventory = json.loads((ROOT / ".lab" / name / "hosts.yml").read_text())
+        settings = next(hosts for group in inventory.values() for hosts in group["hosts"].values())
+        fresh, had = (
+            set(over_ssh(settings, f"sudo sh -c '{script}'", "ops").splitlines())
+            for script in (LIST.replace("'", "'\\''"), PACKAGED.replace("'", "'\\''"))
+        )
+    finally:
+        subprocess.run([*LAB, "down", name], check=True)
+    added = {*root(PACKAGED).splitlines()} - had
+    files = root(f"dpkg --listfiles {' '.join(added)}").splitlines() if added else []
+    return {*root(LIST).splitlines()} - fresh - {*files}
