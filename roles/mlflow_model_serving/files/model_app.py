@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def predict(model: Any, body: dict[str, Any]) -> Any:
     """Return what the model answers to a request, without any HTTP. Raises Unproven."""
     schema = model.metadata.get_input_schema()
     said = scoring_server.invocations(json.dumps(body), "application/json", model, schema)
-    if said.status != 200:  # noqa: PLR2004 HTTP's OK
+    if said.status != HTTPStatus.OK:
         raise Unproven(said.response)
     return json.loads(said.response)
 

@@ -1,7 +1,7 @@
 """Ask a model over HTTP what model_app.py has asked it directly, and compare; for ExecStartPost.
 
-`systemctl start` then returns when the model has predicted for a client, and fails, with a sentence,
-when it has not. Argument: seconds to wait. Nothing but the standard library is used.
+`systemctl start` then returns when the model has predicted for a client, and fails, with a
+sentence, when it has not. Argument: seconds to wait. Nothing but the standard library is used.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 TOLERANCE = 1e-6  # of numbers that several threads may have added up in another order
+SHORT = 200  # characters of a prediction in a sentence
 
 
 class Wrong(Exception):
@@ -53,7 +54,7 @@ def same(one: Any, other: Any) -> bool:
 def short(value: Any) -> str:
     """Return a value as JSON that fits into a sentence."""
     text = json.dumps(value)
-    return text if len(text) <= 200 else text[:200] + "..."  # noqa: PLR2004
+    return text if len(text) <= SHORT else text[:SHORT] + "..."
 
 
 def ended() -> bool:
@@ -81,7 +82,7 @@ def check(runtime: Path, timeout: float) -> str:
     said = json.loads(content)
     if proof["steady"] and not same(said, proof["answer"]):
         raise Wrong(f"Asked directly it says {short(proof['answer'])}, over HTTP {short(said)}.")
-    said = said.get("predictions", said)
+    said = said.get("predictions", said) if isinstance(said, dict) else said
     if proof["expected"] and not same(said, proof["expected"]):
         raise Wrong(
             f"It predicts {short(said)}, and mlflow_model_serving_predictions says "

@@ -5,8 +5,8 @@
   ... apply             what the role does: a JSON object on standard input says what is wanted, one
                         on standard output what was done (changed, actions, error, and more)
 
-ROOT/deployments/<name>-<version>-<digest>/   a version as it is to run: deployment.json, model/ (the
-                                              files), environment (a link), http.sock (a link)
+ROOT/deployments/<name>-<version>-<digest>/   a version as it is to run: deployment.json, model/,
+                                              and links: environment, http.sock
 ROOT/environments/<digest>/                   packages of models that bring their own
 ROOT/serving/<name>                           a link to the deployment that has the traffic
 
@@ -131,9 +131,10 @@ class Registry:
         else:
             status, said = self.get("model-versions/get", name=name, version=number)
         if status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+            who = self.asked["username"] or "people without a name"
             raise Refused(
-                f"The tracking server does not let {self.asked['username'] or 'people without a name'} "
-                f"(mlflow_model_serving_username) read it: HTTP {status} {said.get('message', '')}"
+                f"The tracking server does not let {who} (mlflow_model_serving_username) read it: "
+                f"HTTP {status} {said.get('message', '')}"
             )
         if status != http.client.OK:
             words = said.get("message", f"HTTP {status}").rstrip(".")
@@ -197,7 +198,7 @@ class Host:
     def serving(self, name: str) -> str:
         """Return the deployment that has the traffic, or ''."""
         link = self.links / name
-        return Path(os.readlink(link)).name if link.is_symlink() else ""
+        return link.readlink().name if link.is_symlink() else ""
 
     def record(self, instance: str) -> dict[str, Any]:
         """Return a deployment's record; nothing where there is no such deployment."""
@@ -215,17 +216,22 @@ class Host:
         shutil.rmtree(self.drop_in(instance), ignore_errors=True)
         shutil.rmtree(self.deployments / instance, ignore_errors=True)
 
-    def remove_unused_environments(self) -> None:
-        """Remove the environments that no deployment leads to; the last takes uv's cache along."""
+    def last_used(self, instance: str) -> float:
+        """Return the time until which a deployment had the traffic."""
+        file = self.deployments / instance / "deployment.json"
+        return file.stat().st_mtime if file.exists() else 0.0
+
+    def tidy(self) -> None:
+        """Remove deployments that were not finished, and environments that none leads to."""
+        for path in self.deployments.glob(".new-*"):
+            shutil.rmtree(path)
         used = {os.path.realpath(link) for link in self.deployments.glob("*/environment")}
-        kept = False
-        for path in self.environments.glob("*"):
-            if str(path) in used:
-                kept = True
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-        if not kept:
-            shutil.rmtree(self.environments / ".cache", ignore_errors=True)
+        environments = [path for path in self.environments.glob("*") if path.name != ".cache"]
+        for path in environments:
+            if str(path.resolve()) not in used:
+                shutil.rmtree(path)
+        if not any(str(path.resolve()) in used for path in environments):
+            shutil.rmtree(self.environments / ".cache", ignore_errors=True)  # uv's
 
 
 class Deployment:
@@ -233,13 +239,13 @@ class Deployment:
 
     def __init__(self, host: Host, asked: Asked, version: dict[str, Any]) -> None:
         self.host, self.asked, self.version = host, asked, version
-        self.python = Path(asked["mlflow"], "bin/python")
+        self.python, shared = Path(asked["mlflow"], "bin/python"), asked["environment"] == "shared"
         programs = [Path(asked["library"], name) for name in ("model_app.py", "model_check.py")]
         programs.append(UNITS / "mlflow-model@.service")
         runs = {
             "version": version,
             "settings": {name: asked[name] for name in SETTINGS},
-            "shared": "" if asked["environment"] == "own" else os.path.realpath(asked["mlflow"]),
+            "python": os.path.realpath(asked["mlflow"] if shared else self.python),
             "programs": [path.read_text(encoding="utf-8") for path in programs if path.exists()],
         }
         digest = hashlib.sha256(json.dumps(runs, sort_keys=True).encode()).hexdigest()[:8]
@@ -262,7 +268,7 @@ class Deployment:
     # files, environment
 
     def prepare(self) -> None:
-        """Bring the files and the environment. Raises Refused, and leaves nothing half done."""
+        """Bring the files and the environment. Raises Refused."""
         fresh = self.host.deployments / f".new-{self.instance}"
         fresh.mkdir(mode=0o755)
         model = fresh / "model"
@@ -277,7 +283,7 @@ class Deployment:
         shutil.chown(record, "root", self.asked["user"])
         content = {"of": self.version, **{name: self.asked[name] for name in SETTINGS}}
         record.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        fresh.rename(self.path)
+        fresh.rename(self.path)  # last: what was begun and not finished has another name
 
     def bring_files(self, model: Path) -> None:
         """Fetch the version's files; or take them from a deployment of it that is here."""
@@ -346,7 +352,6 @@ class Deployment:
         ):  # fmt: skip
             done = self.as_user(*command, env={**os.environ, **installer})
             if done.returncode:
-                shutil.rmtree(path, ignore_errors=True)
                 raise Refused(
                     "The packages that it requires cannot be installed: "
                     f"{' '.join(done.stderr.split())[-600:]} The index is "
@@ -393,7 +398,7 @@ def last_line(text: str) -> str:
 
 
 def last_words(instance: str, since: str) -> str:
-    """Return what a unit said of a start that failed: a sentence of ours, or else its last lines."""
+    """Return what a unit said of a start that failed: our own sentence, or else its last lines."""
     journal = ("journalctl", "--no-pager", "--output=cat", since, f"_SYSTEMD_UNIT={unit(instance)}")
     said = run(*journal, "--priority=err..err", "--lines=1").stdout.strip()
     if not said:  # it was ended from outside
@@ -453,60 +458,55 @@ def deploy(host: Host, asked: Asked, answer: dict[str, Any]) -> None:
     name, done = asked["name"], answer["actions"]
     version = find_version(host, asked)
     wanted, before = Deployment(host, asked, version), host.serving(name)
-    answer |= {"instance": wanted.instance, "version": version["version"],
-               "before": host.record(before).get("of", {}).get("version", "")}  # fmt: skip
+    replaced = host.record(before).get("of", {}).get("version", "")
+    answer |= {"instance": wanted.instance, "version": version["version"]}
+    runs = state(wanted.instance)["ActiveState"] == "active"
     if wanted.instance != before:
-        done.append(f"version {version['version']}" + (
-            f" instead of version {answer['before']}" if answer["before"] else ""))  # fmt: skip
+        instead = "in place of itself, with other settings"
+        if replaced != version["version"]:
+            instead = f"in place of version {replaced}" if replaced else "for the first time"
+        done.append(f"version {version['version']} is served, {instead}")
+    elif not runs:
+        done.append(f"version {version['version']} is started, which did not run")
     if asked["check"]:
         return
+    if not wanted.python.exists():
+        raise Refused(
+            f"There is no {wanted.python} (mlflow_model_serving_shared_environment) to fetch it "
+            "with: MLflow comes with the scenario's playbook."
+        )
     if not wanted.path.exists():
-        for left in host.deployments.glob(".new-*"):  # by a run that was killed
-            shutil.rmtree(left)
-        try:
-            wanted.prepare()
-        except Refused:
-            shutil.rmtree(host.deployments / f".new-{wanted.instance}", ignore_errors=True)
-            host.remove_unused_environments()
-            raise
-    if state(wanted.instance)["ActiveState"] != "active":
-        if wanted.instance == before:
-            done.append("started, since it did not run")
+        wanted.prepare()
+    if not runs:
         try:
             wanted.start()
         except Refused:
             if wanted.instance != before:  # which has the traffic, such as it is
                 host.remove(wanted.instance)
-                host.remove_unused_environments()
             raise
     answer["proof"] = wanted.proof()
     if state(wanted.instance)["UnitFileState"] != "enabled":
         run("systemctl", "enable", "--quiet", unit(wanted.instance))
     if wanted.instance != before:
         switch(host, name, wanted.instance)
-    for other in host.of(name):
+    others = [other for other in host.of(name) if other != wanted.instance]
+    for other in others:
         now = state(other)
-        if other != wanted.instance and (
-            now["ActiveState"] != "inactive" or now["UnitFileState"] == "enabled"
-        ):
+        if now["ActiveState"] != "inactive" or now["UnitFileState"] == "enabled":
             retire(host, other, asked["timeout_seconds"])
-    old = [other for other in host.of(name) if other != wanted.instance]
-    old.sort(key=lambda other: (host.deployments / other / "deployment.json").stat().st_mtime)
-    for other in old[: max(len(old) - asked["keep"], 0)]:
-        done.append(f"removed the files of {other}")
+    others.sort(key=host.last_used, reverse=True)
+    for other in others[asked["keep"] :]:
+        done.append(f"the files of {other} are removed")
         host.remove(other)
-    host.remove_unused_environments()
-    answer["kept"] = sorted(
-        {host.record(other)["of"]["version"] for other in host.of(name)} - {version["version"]},
-        key=int,
-    )
+    kept = {host.record(other).get("of", {}).get("version") for other in others[: asked["keep"]]}
+    answer["kept"] = sorted(kept - {version["version"], None}, key=int)
 
 
 def withdraw(host: Host, asked: Asked, answer: dict[str, Any]) -> None:
     """Serve a name no longer, and remove its files."""
     deployments = host.of(asked["name"])
     if deployments or host.serving(asked["name"]):
-        answer["actions"].append(f"withdrawn, with the files of {', '.join(deployments) or 'none'}")
+        answer["actions"].append(f"{asked['name']} is served no longer, and its files are removed")
     if asked["check"]:
         return
     (host.links / asked["name"]).unlink(missing_ok=True)
@@ -514,18 +514,20 @@ def withdraw(host: Host, asked: Asked, answer: dict[str, Any]) -> None:
         if state(instance)["ActiveState"] == "active":
             retire(host, instance, asked["timeout_seconds"])
         host.remove(instance)
-    host.remove_unused_environments()
 
 
 @contextlib.contextmanager
-def alone(root: Path, check: bool) -> Iterator[None]:
-    """Wait until no other run of this program changes anything."""
-    if check:
-        yield
-        return
-    with (root / ".lock").open("w") as lock:
+def alone(host: Host) -> Iterator[None]:
+    """Wait until no other run of this program changes anything, and leave no half-made things."""
+    for directory in (host.root, host.deployments, host.environments, host.links):
+        directory.mkdir(mode=0o755, exist_ok=True)
+    with (host.root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        host.tidy()  # what a killed run has left
+        try:
+            yield
+        finally:
+            host.tidy()
 
 
 def apply() -> None:
@@ -533,15 +535,15 @@ def apply() -> None:
     asked = json.load(sys.stdin)
     answer: dict[str, Any] = {"actions": [], "error": ""}
     host = Host(Path(asked["root"]))
-    with alone(host.root, asked["check"]):
-        try:
-            for directory in (host.deployments, host.environments, host.links):
-                if not asked["check"]:
-                    directory.mkdir(exist_ok=True)
+    try:
+        with contextlib.nullcontext() if asked["check"] else alone(host):
             (withdraw if asked["state"] == "absent" else deploy)(host, asked, answer)
-        except Refused as reason:
-            answer["error"] = str(reason)
-            answer["serving"] = host.record(host.serving(asked["name"])).get("of", {})
+    except (Refused, OSError) as reason:
+        serving = host.serving(asked["name"])
+        answer["actions"].clear()
+        answer["error"] = str(reason)
+        if serving and state(serving)["ActiveState"] == "active":
+            answer["serving"] = host.record(serving).get("of", {})
     print(json.dumps({"changed": bool(answer["actions"]), **answer}))
 
 

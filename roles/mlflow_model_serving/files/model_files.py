@@ -14,6 +14,7 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 MLFLOW = {"mlflow", "mlflow-skinny", "mlflow-tracing"}
 
@@ -32,6 +33,9 @@ def fetch(directory: str) -> None:
         "DO_NOT_TRACK": "true",
     }
     os.environ.update({name: value for name, value in settings.items() if value})
+    # A proxy of the host's leads to the world, and may be needed to reach the store; not to this.
+    own = urlsplit(asked["tracking_uri"]).hostname or ""
+    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), own]))
     from mlflow.artifacts import download_artifacts
 
     download_artifacts(artifact_uri=asked["model"], dst_path=directory)

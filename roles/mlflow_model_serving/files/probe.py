@@ -1,7 +1,7 @@
-"""Tell what the role `mlflow_model_serving` must know of a host before it changes anything, as JSON.
+"""Tell what the role `mlflow_model_serving` must know of a host before it changes any, as JSON.
 
-Argument: a JSON object with root, user, environment, port (0: none), locations (a directory that
-nginx should include), files (what nginx reads of ours).
+Argument: a JSON object with root, user, port (0: none), locations (a directory that nginx should
+include), files (what nginx reads of ours).
 
 Run by the host's own Python, as root: nothing newer than Python 3.6.
 """
@@ -78,11 +78,9 @@ print(
             "pid1": Path("/proc/1/comm").read_text().strip(),
             "person": person(asked["user"]),
             "free_mb": shutil.disk_usage(str(nearest)).free // 1000000,
-            "environment": os.access(asked["environment"] + "/bin/python", os.X_OK),
             "listener": listener(asked["port"]) if asked["port"] else "",
             "nginx": os.path.exists("/usr/sbin/nginx"),
             "included": any(include.search(site.read_text()) for site in sites),
-            "location": os.path.exists(asked["files"][-1]),
             "serves": state.get("ActiveState") == "active"
             and state.get("UnitFileState") == "enabled",
             "stale": state.get("ActiveState") == "active" and since < int(max(changed, default=0)),
