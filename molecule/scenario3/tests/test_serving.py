@@ -1,0 +1,237 @@
+"""Models from the registry are served by the gateway, and callers notice nothing but new answers.
+
+In order: each test begins with what the one before has left to serve, and the last leaves none.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hosts import Lab
+
+SERVER, CLIENT = "mlflow.example.com", "login1.example.com"
+NAME = f"constants-{uuid.uuid4().hex[:8]}"
+
+# Versions 1 and 2 work, and take their time; 3 does not load, 4 does not predict; 5 wants another
+# scikit-learn than the server's. Prints what 1 and 2 say when she loads them herself.
+TRAIN = """
+import json, sys, time
+import mlflow, numpy
+from mlflow.models import infer_signature
+from mlflow.pyfunc import PythonModel
+
+class Constant(PythonModel):
+    def __init__(self, value):
+        self.value = value
+    def predict(self, context, model_input, params=None):
+        time.sleep(0.2)
+        return [self.value] * len(model_input)
+
+class Unloadable(Constant):
+    def load_context(self, context):
+        raise RuntimeError("the weights are not mine")
+
+class Unpredicting(Constant):
+    def predict(self, context, model_input, params=None):
+        raise KeyError("petal_width")
+
+class Version(Constant):
+    def predict(self, context, model_input, params=None):
+        import sklearn
+        return [float(sklearn.__version__.split(".")[1])] * len(model_input)
+
+name = sys.argv[1]
+X = numpy.array([[1.0, 2.0]])
+signature = infer_signature(X, numpy.array([1.0]))
+mlflow.set_experiment("serving")
+for number, model in enumerate(
+    [Constant(1.0), Constant(2.0), Unloadable(0.0), Unpredicting(0.0), Version(0.0)], 1
+):
+    needs = ["cloudpickle"]
+    if number == 5:  # a small environment: the client and what it predicts with
+        needs = [f"mlflow-skinny=={mlflow.__version__}", "cloudpickle", "pandas", "scikit-learn==1.7.2"]
+    with mlflow.start_run():
+        mlflow.pyfunc.log_model(
+            name="models", python_model=model, signature=signature,
+            pip_requirements=needs, registered_model_name=name,
+        )
+mlflow.MlflowClient().set_registered_model_alias(name, "champion", "1")
+said = [mlflow.pyfunc.load_model(f"models:/{name}/{number}").predict(X) for number in (1, 2)]
+print(json.dumps([list(answer) for answer in said]))
+"""
+
+MOVE = """
+import json, sys
+import mlflow
+mlflow.MlflowClient().set_registered_model_alias(sys.argv[1], "champion", sys.argv[2])
+print(json.dumps(0))
+"""
+
+# Four callers who ask without a pause until they are told to stop.
+CALL = """
+import base64, collections, http.client, json, os, ssl, sys, threading
+name, login = sys.argv[1], os.environ["LOGIN"]
+headers = {"Content-Type": "application/json",
+           "Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
+context = ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"])
+seen, orders = collections.Counter(), []
+def call():
+    connection = http.client.HTTPSConnection("mlflow.example.com", timeout=60, context=context)
+    order = []
+    while not os.path.exists("stop-calling"):
+        try:
+            connection.request("POST", f"/models/{name}/invocations", '{"inputs": [[1, 2]]}', headers)
+            answer = connection.getresponse()
+            said = [answer.status, json.loads(answer.read())["predictions"]]
+        except Exception as error:
+            said = [0, repr(error)]
+            connection.close()
+        seen[str(said[0])] += 1
+        if order[-1:] != [said[1]]:
+            order.append(said[1])
+    orders.append(order)
+threads = [threading.Thread(target=call) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(json.dumps({"seen": seen, "orders": orders}))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(lab: Lab) -> list[list[float]]:
+    """What versions 1 and 2 predict where Ada loads them herself."""
+    return list(lab.python(CLIENT, "ada", TRAIN, NAME))
+
+
+def login(lab: Lab, user: str) -> str:
+    return f"{user}:{lab.variables['vault_mlflow_users'][user]}"
+
+
+def ask(lab: Lab, user: str = "", what: str = "invocations") -> tuple[int, str]:
+    """Return the status and what somebody who asks from another host is answered."""
+    who = f"-u '{login(lab, user)}'" if user else ""
+    *lines, status = lab.ssh(
+        CLIENT,
+        ". /opt/mlflow/client/activate\n"
+        f"curl -s -w '\\n%{{http_code}}' --cacert $REQUESTS_CA_BUNDLE {who} --json "
+        f"'{{\"inputs\": [[1, 2]]}}' https://{SERVER}/models/{NAME}/{what}",
+    ).splitlines()
+    return int(status), "".join(lines)
+
+
+def predicted(lab: Lab) -> Any:
+    status, text = ask(lab, "ada")
+    assert status == 200, text
+    return json.loads(text)["predictions"]
+
+
+def deploy(lab: Lab, version: str, **extra: Any) -> str:
+    return " ".join(lab.play("deploy_model.yml", mlflow_model_serving_model=f"models:/{NAME}{version}",
+                             **extra).split())  # fmt: skip
+
+
+@contextmanager
+def callers(lab: Lab) -> Iterator[dict[str, Any]]:
+    """Have callers ask all the time; afterwards the dictionary has what they were answered."""
+    found: dict[str, Any] = {}
+    before = f"rm -f stop-calling; export LOGIN='{login(lab, 'ada')}'"
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(lab.python, CLIENT, "ada", CALL, NAME, before=before)
+        try:
+            yield found
+        finally:
+            lab.ssh(CLIENT, "touch stop-calling")
+        found |= calling.result()
+
+
+def unit(lab: Lab) -> str:
+    """Return the one unit that serves it."""
+    [line] = lab.root(
+        SERVER, f"systemctl list-units --plain --no-legend 'mlflow-model@{NAME}-*'"
+    ).splitlines()
+    return line.split()[0]
+
+
+def test_a_version_is_served_to_those_who_may_read_it(lab: Lab, said: list[list[float]]) -> None:
+    output = deploy(lab, "@champion")
+    assert f"{NAME} version 1 on {SERVER}" in output
+    assert f"https://{SERVER}/models/{NAME}/invocations" in output
+    assert predicted(lab) == said[0]
+    assert ask(lab)[0] == 401
+    assert "changed=0" in deploy(lab, "@champion")
+
+
+def test_callers_notice_neither_bad_versions_nor_the_change(
+    lab: Lab, said: list[list[float]]
+) -> None:
+    with callers(lab) as found:
+        for version, words in {
+            "/3": "It does not load: RuntimeError: the weights are not mine",
+            "/4": "It loads, and does not predict (zeros, made from its signature): KeyError",
+        }.items():
+            refused = " ".join(
+                lab.play("deploy_model.yml", code=2,
+                         mlflow_model_serving_model=f"models:/{NAME}{version}").split()
+            )  # fmt: skip
+            assert words in refused
+            assert "Version 1 is served as before" in refused
+        lab.python(CLIENT, "ada", MOVE, NAME, "2")
+        assert "version 2 is served, in place of version 1" in deploy(lab, "@champion")
+    assert {*found["seen"]} == {"200"}, found
+    assert found["seen"]["200"] > 100
+    assert found["orders"] == [said] * 4
+
+
+def test_it_needs_no_tracking_server(lab: Lab, said: list[list[float]]) -> None:
+    """Not to start, and not to know those who asked before; others are not let in."""
+    served = unit(lab)
+    lab.root(SERVER, "systemctl stop mlflow")
+    try:
+        lab.root(SERVER, f"systemctl restart {served}; systemctl is-enabled {served}")
+        assert predicted(lab) == said[1]
+        assert ask(lab, "grace")[0] == 500
+        lab.root(SERVER, "mlflow-model status")  # a person's look
+        assert "version 1 is served, in place of version 2" in deploy(lab, "/1")  # and back
+    finally:
+        lab.root(SERVER, "systemctl start mlflow")
+    assert predicted(lab) == said[0]
+
+
+def test_it_is_closed(lab: Lab) -> None:
+    served = unit(lab)
+    exposure = lab.root(SERVER, f"systemd-analyze security --no-pager {served} | tail -1")
+    found = re.search(r"exposure level for .*: ([0-9.]+)", exposure)
+    assert found
+    assert float(found[1]) <= 0.5
+    instance = served.partition("@")[2].removesuffix(".service")
+    refused = lab.ssh(
+        SERVER,
+        f"curl -sS --unix-socket /run/mlflow-model/{instance}/http.sock http://localhost/ping 2>&1;"
+        f"cat /var/lib/mlflow-models/deployments/{instance}/model/MLmodel 2>&1; true",
+    )
+    assert refused.count("ermission denied") + refused.count("ouldn't connect") == 2, refused
+
+
+def test_packages_of_its_own(lab: Lab) -> None:
+    deploy(lab, "/5", mlflow_model_serving_environment="own")
+    assert predicted(lab) == [7.0]
+    there = "/opt/mlflow/current/bin/python -c 'import sklearn; print(sklearn.__version__)'"
+    assert not lab.root(SERVER, there).startswith("1.7.")
+
+
+def test_withdrawn(lab: Lab) -> None:
+    absent = {"mlflow_model_serving_name": NAME, "mlflow_model_serving_state": "absent"}
+    lab.play("deploy_model.yml", **absent)
+    assert ask(lab, "ada")[0] == 404
+    left = lab.root(
+        SERVER,
+        f"ls -A /var/lib/mlflow-models/*; ls /run/mlflow-model /etc/nginx/mlflow.d;"
+        f"ls /etc/systemd/system /etc/systemd/system/*.wants; pgrep -u mlflow-model || true",
+    )
+    assert NAME not in left
+    assert "No model is served" in lab.root(SERVER, "mlflow-model status")

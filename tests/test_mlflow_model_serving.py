@@ -1,0 +1,502 @@
+"""The role mlflow_model_serving: how versions change places, what nginx is told, what is refused.
+
+What a model is asked, and nginx itself, are tested on hosts (molecule/scenario3).
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ROLE = ROOT / "roles/mlflow_model_serving"
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+
+
+def program(name: str) -> ModuleType:
+    """Return one of the role's programs as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROLE / f"files/{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+model_deploy, model_check, model_files = map(
+    program, ("model_deploy", "model_check", "model_files")
+)
+
+
+# versions that change places ---------------------------------------------------------------------
+
+
+class Registry(BaseHTTPRequestHandler):
+    """As much of a registry as is asked: two versions of iris, one of them the champion."""
+
+    champion = "1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        version = self.champion if "alias=champion" in self.path else self.path[-1]
+        known = "alias=champion" in self.path or self.path[-9:] in ("version=1", "version=2")
+        found: dict[str, Any] = {"message": "Not found."}
+        if known:
+            found = {"model_version": {"version": version, "creation_timestamp": 7, "run_id": "r"}}
+        elif "registered-models/get" in self.path:
+            known = True
+            aliases = [{"alias": "champion", "version": "1"}]
+            latest = [{"version": "2"}]
+            found = {"registered_model": {"aliases": aliases, "latest_versions": latest}}
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(found).encode())
+
+
+class Systemd:
+    """What systemctl and the models' user would do, and in what order they were asked."""
+
+    def __init__(self, host: Any) -> None:
+        self.host, self.active, self.enabled = host, set[str](), set[str]()
+        self.refused: set[str] = set()  # versions that do not come up
+        self.did: list[str] = []
+        self.fetched: list[str] = []
+
+    def run(self, *command: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Stand in for a command."""
+        words = [str(word) for word in command]
+        code, said = 0, ""
+        unit = words[-1]
+        instance = unit.partition("@")[2].removesuffix(".service")
+        version = instance.rpartition("-")[0].rpartition("-")[2]
+        match words[:2]:
+            case ["systemctl", "show"]:
+                active = "active" if unit in self.active else "inactive"
+                enabled = "enabled" if unit in self.enabled else "disabled"
+                said = f"ActiveState={active}\nUnitFileState={enabled}\nMainPID=0\nActiveEnterTimestamp=\n"
+            case ["systemctl", "list-units"]:
+                said = "\n".join(f"{unit} loaded" for unit in self.active)
+            case ["systemctl", "start"]:
+                traffic = self.host.serving("iris")
+                self.did.append(
+                    f"start {version} while {traffic[5:6] or 'nothing'} has the traffic"
+                )
+                code = int(version in self.refused)
+                self.active |= set() if code else {unit}
+            case ["systemctl", "enable"]:
+                self.enabled.add(unit)
+            case ["systemctl", "stop" | "disable"]:
+                if words[1] == "stop" and unit in self.active:
+                    self.did.append(
+                        f"stop {version} while {self.host.serving('iris')[5:6]} has the traffic"
+                    )
+                if words[1] == "stop" or "--now" in words:
+                    self.active.discard(unit)
+                if words[1] == "disable":
+                    self.enabled.discard(unit)
+            case ["journalctl", _]:
+                said = "It does not load: RuntimeError: no weights"
+            case ["runuser", _] if "fetch" in words:
+                self.fetched.append(json.loads(options["input"])["model"])
+                Path(words[-1], "MLmodel").write_text("flavors: {}")
+            case ["runuser", _] if "unmet" in words:
+                said = "[]"
+        return subprocess.CompletedProcess(words, code, said, "")
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """Run the registry that there is not, and return its address."""
+    Registry.champion = "1"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+class Place:
+    """A host on which models are served."""
+
+    def __init__(self, root: Path, registry: str) -> None:
+        self.host = model_deploy.Host(root / "models")
+        self.systemd = Systemd(self.host)
+        self.asked = {
+            "state": "present", "model": "models:/iris@champion", "name": "iris",
+            "root": str(root / "models"), "user": "nobody", "library": str(root),
+            "mlflow": str(root / "env"), "environment": "shared", "index_url": "",
+            "ca_bundle": "", "proxy": "", "tracking_uri": registry, "username": "",
+            "password": "", "ca": "", "request": {}, "predictions": [], "workers": 1,
+            "memory_mb": 0, "timeout_seconds": 1, "start_seconds": 1, "allow": [], "keep": 1,
+            "check": False,
+        }  # fmt: skip
+
+    def apply(self, capsys: pytest.CaptureFixture[str], **asked: Any) -> dict[str, Any]:
+        """Run the program as the role does, and return its answer."""
+        told = json.dumps({**self.asked, **asked})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model_deploy.sys, "stdin", type("", (), {"read": lambda _: told})())
+            model_deploy.apply()
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    def versions(self) -> list[str]:
+        """Return the versions whose files are here."""
+        return sorted(path.name.split("-")[1] for path in self.host.deployments.glob("iris-*"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A host without models, whose systemd and user are stood in for."""
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    place = Place(tmp_path, registry)
+    units = tmp_path / "units"
+    units.mkdir()
+    monkeypatch.setattr(model_deploy, "UNITS", units)
+    monkeypatch.setattr(model_deploy, "run", place.systemd.run)
+    monkeypatch.setattr(model_deploy.shutil, "chown", lambda *_: None)
+    return place
+
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_the_new_is_up_before_the_old_goes(place: Place, capsys: Captured) -> None:
+    """In check mode it is said; then it is done, in this order; then there is nothing to do."""
+    assert place.apply(capsys, check=True)["changed"]
+    assert not place.host.root.exists()
+    assert place.apply(capsys)["actions"] == ["version 1 is served, for the first time"]
+    Registry.champion = "2"
+    answer = place.apply(capsys)
+    assert answer["actions"] == ["version 2 is served, in place of version 1"]
+    assert answer["kept"] == ["1"]
+    assert place.systemd.did == [
+        "start 1 while nothing has the traffic",
+        "start 2 while 1 has the traffic",
+        "stop 1 while 2 has the traffic",
+    ]
+    again = place.apply(capsys)
+    assert (again["changed"], again["error"]) == (False, "")
+    assert len(place.systemd.enabled) == len(place.systemd.active) == 1
+
+
+def test_going_back_fetches_nothing(place: Place, capsys: Captured) -> None:
+    """The files of the version before are here; so are those of one whose settings change."""
+    for model in ("models:/iris/1", "models:/iris/2", "models:/iris/1"):
+        assert place.apply(capsys, model=model)["changed"]
+    said = place.apply(capsys, model="models:/iris/1", workers=2)
+    assert said["actions"][0] == "version 1 is served, in place of itself, with other settings"
+    assert place.systemd.fetched == ["models:/iris/1", "models:/iris/2"]
+    assert place.versions() == ["1", "1"]  # one kept, and that was the last
+
+
+def test_going_back_without_the_tracking_server(place: Place, capsys: Captured) -> None:
+    """To a version whose files are here; an alias would have to be looked up."""
+    place.apply(capsys, model="models:/iris/1")
+    place.apply(capsys, model="models:/iris/2")
+    nobody = "http://127.0.0.1:9"
+    assert place.apply(capsys, model="models:/iris/1", tracking_uri=nobody)["version"] == "1"
+    refused = place.apply(capsys, tracking_uri=nobody)
+    assert "mlflow_model_serving_tracking_uri) does not answer" in refused["error"]
+    assert refused["serving"]["version"] == "1"
+
+
+def test_a_bad_model_is_removed(place: Place, capsys: Captured) -> None:
+    """It had no traffic; the old one has not stopped; why is said; nothing of it is left."""
+    place.apply(capsys)
+    place.systemd.refused, before = {"2"}, place.host.serving("iris")
+    refused = place.apply(capsys, model="models:/iris/2")
+    assert refused["error"].startswith("It does not load: RuntimeError: no weights\n")
+    assert (refused["changed"], refused["serving"]["version"]) == (False, "1")
+    assert place.host.serving("iris") == before
+    assert place.systemd.did[1:] == ["start 2 while 1 has the traffic"]
+    assert place.versions() == ["1"]
+    assert [path.name for path in model_deploy.UNITS.iterdir()] == [
+        f"mlflow-model@{before}.service.d"
+    ]
+
+
+def test_what_a_killed_run_left_is_mended(place: Place, capsys: Captured) -> None:
+    """Half the files; two that run; one that has the traffic and does not run, or not at boot."""
+    half = place.host.deployments / ".new-iris-1-00000000/model"
+    half.mkdir(parents=True)
+    place.apply(capsys)
+    assert not half.parent.exists()
+
+    killed = place.host.serving("iris")
+    place.apply(capsys, model="models:/iris/2")
+    place.systemd.active.add(f"mlflow-model@{killed}.service")  # before it was stopped
+    place.systemd.enabled.clear()
+    place.apply(capsys, model="models:/iris/2")
+    assert "iris-2" in "".join(place.systemd.active | place.systemd.enabled)
+    assert len(place.systemd.active) == len(place.systemd.enabled) == 1
+
+    place.systemd.active.clear()
+    assert place.apply(capsys, model="models:/iris/2")["actions"] == [
+        "version 2 is started, which did not run"
+    ]
+
+
+def test_withdrawal(place: Place, capsys: Captured) -> None:
+    """Nothing of that name is left; another name, which begins alike, is untouched."""
+    place.apply(capsys, name="iris-2", model="models:/iris/2")
+    place.apply(capsys)
+    assert place.apply(capsys, state="absent", check=True)["changed"]
+    assert place.apply(capsys, state="absent")["changed"]
+    assert not place.apply(capsys, state="absent")["changed"]
+    assert [link.name for link in place.host.links.iterdir()] == ["iris-2"]
+    assert len(place.systemd.active) == 1
+
+
+def test_what_is_not_in_the_registry(place: Place, capsys: Captured) -> None:
+    """What there is instead is said."""
+    for model in ("models:/iris@nobody", "models:/iris/9"):
+        error = place.apply(capsys, model=model)["error"]
+        assert "does not have it: Not found. Its aliases: @champion; its newest version: 2" in error
+
+
+def test_status(place: Place, capsys: Captured) -> None:
+    """What is served, and which files are kept."""
+    model_deploy.status(place.host.root)
+    assert "No model is served" in capsys.readouterr().out
+    place.apply(capsys, model="models:/iris/1")
+    place.apply(capsys, model="models:/iris/2")
+    model_deploy.status(place.host.root)
+    said = capsys.readouterr().out
+    assert "iris: version 2 of iris, active" in said
+    assert "kept: iris-1-" in said
+
+
+# predictions, requirements -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "one, other, same",
+    [
+        ({"predictions": [1.0, "a"]}, {"predictions": [1.0000000001, "a"]}, True),
+        ([1.0], [1.01], False),
+        ([1.0], [1.0, 1.0], False),
+        ([float("nan")], [float("nan")], True),
+        ([0.0], [float("nan")], False),
+        ({"a": 1}, {"b": 1}, False),
+        ("x", ["x"], False),
+    ],
+)
+def test_predictions_are_compared(one: Any, other: Any, same: bool) -> None:
+    """As numbers are: nearly."""
+    assert model_check.same(one, other) is same
+
+
+def test_requirements_are_compared(tmp_path: Path) -> None:
+    """With what is installed; an MLflow that is not older will do, options and markers are read."""
+    from importlib.metadata import version
+
+    (tmp_path / "more.txt").write_text("pluggy==0.0.1\n")
+    (tmp_path / "requirements.txt").write_text(
+        f"pytest=={version('pytest')}\n# a comment\n-r more.txt\n-c constraints.txt\n"
+        "no-such-package>=1  # really\nnever; python_version < '3'\nPyYAML\n"
+        "git+https://example.com/x\n"
+    )
+    words = model_files.unmet(tmp_path)
+    assert words == [
+        f"pluggy==0.0.1 ({version('pluggy')} is installed)",
+        "no-such-package>=1 (not installed)",
+        "git+https://example.com/x (which is no package of an index)",
+    ]
+    assert model_files.unmet(tmp_path / "none") == []
+
+
+# what nginx is told, what is refused -------------------------------------------------------------
+
+INPUT: dict[str, object] = {
+    "mlflow_model_serving_model": "models:/iris@champion",
+    "mlflow_model_serving_shared_environment": "/opt/mlflow/current",
+    "mlflow_model_serving_tracking_uri": "https://mlflow.example.com",
+}
+LOOPBACK: dict[str, object] = {
+    "mlflow_model_serving_tracking_uri": "http://localhost:5000",
+    "mlflow_model_serving_auth": False,
+}
+TLS: dict[str, object] = {
+    "mlflow_model_serving_listen": "0.0.0.0:443",
+    "mlflow_model_serving_tls_certificate": "/etc/ssl/m.pem",
+    "mlflow_model_serving_tls_key": "/etc/ssl/m.key",
+}
+GATEWAY: dict[str, object] = {
+    "mlflow_model_serving_nginx_site": "/etc/nginx/mlflow.d",
+    "mlflow_model_serving_auth_upstream": "https://mlflow",
+    "mlflow_model_serving_url": "https://mlflow.example.com",
+}
+SITES: dict[str, dict[str, object]] = {
+    "loopback": LOOPBACK,
+    "tls": {**TLS, "mlflow_model_serving_ca": "/etc/ssl/ca.pem"},
+    "gateway": {**GATEWAY, "mlflow_model_serving_model": "models:/Iris & co/3",
+                "mlflow_model_serving_name": "iris"},
+}  # fmt: skip
+
+
+def play(directory: Path, hosts: dict[str, dict[str, object]], tasks: list[object]) -> str:
+    """Run tasks on this machine, once for each host with its variables; return what it said."""
+    common = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        **INPUT,
+    }
+    inventory = directory / "hosts.yml"
+    inventory.write_text(
+        yaml.safe_dump({"all": {"hosts": {name: {**common, **own} for name, own in hosts.items()}}})
+    )
+    playbook = directory / "playbook.yml"
+    playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    done = subprocess.run(
+        [ANSIBLE, "-i", inventory, playbook],
+        cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return both files of each site as nginx reads them, without comments and indentation."""
+    directory = tmp_path_factory.mktemp("sites")
+    role = {"name": "mlflow_model_serving", "tasks_from": "preflight", "public": True}
+    write = [
+        {
+            "ansible.builtin.template": {
+                "src": f"{ROLE}/templates/{name}.conf.j2",
+                "dest": f"{directory}/{{{{ inventory_hostname }}}}.{name}",
+                "mode": "0600",
+            }
+        }
+        for name in ("nginx-site", "nginx-location")
+    ]
+    said = play(directory, SITES, [{"ansible.builtin.import_role": role, "when": False}, *write])
+    assert "failed=1" not in said, said
+    found = {}
+    for name in SITES:
+        text = "".join((directory / f"{name}.{file}").read_text() for file in
+                       ("nginx-site", "nginx-location"))  # fmt: skip
+        bare = [line.partition(" #")[0].strip() for line in text.splitlines()]
+        found[name] = "\n".join(line for line in bare if line and not line.startswith("#"))
+    return found
+
+
+def test_on_loopback_its_names_alone_are_answered(sites: dict[str, str]) -> None:
+    """And nobody is asked who she is."""
+    site = sites["loopback"]
+    assert (
+        "listen 127.0.0.1:5001 default_server;\nserver_name _;\nserver_tokens off;\nreturn 421;"
+        in site
+    )
+    assert "server_name loopback localhost 127.0.0.1 [::1];" in site
+    assert "auth_request" not in site
+    assert "proxy_cache" not in site
+    assert "proxy_pass http://unix:/var/lib/mlflow-models/serving/iris/http.sock:/;" in site
+
+
+def test_a_site_of_its_own_has_tls_and_asks_the_tracking_server(sites: dict[str, str]) -> None:
+    """Whose certificate it checks."""
+    site = sites["tls"]
+    assert site.count("listen 0.0.0.0:443 ssl") == 2
+    assert "ssl_reject_handshake on;" in site
+    assert "auth_request /.models/iris;" in site
+    address = "https://mlflow.example.com/api/2.0/mlflow/registered-models/get?name=iris;"
+    assert f"proxy_pass {address}" in site
+    assert "proxy_ssl_verify on;" in site
+    assert "proxy_ssl_trusted_certificate /etc/ssl/ca.pem;" in site
+
+
+def test_within_the_gateway_s_site(sites: dict[str, str]) -> None:
+    """Its way to the servers is used, whatever a model is registered as; no server of ours."""
+    site = sites["gateway"]
+    assert "server {" not in site
+    assert "proxy_ssl" not in site
+    assert (
+        "proxy_pass https://mlflow/api/2.0/mlflow/registered-models/get?name=Iris%20%26%20co;"
+        in site
+    )
+    assert "proxy_set_header Host mlflow.example.com;" in site
+
+
+def test_a_model_sees_no_password(sites: dict[str, str]) -> None:
+    """Only the tracking server does."""
+    for name in SITES:
+        model = sites[name].partition("location /models/iris/ {")[2].partition("}")[0]
+        assert 'proxy_set_header Authorization "";' in model
+        assert 'proxy_set_header Cookie "";' in model
+
+
+# name: (variables, words that the one error must have)
+BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
+    "no model": (
+        {"mlflow_model_serving_model": ""}, ["which model version?", "models:/<name>@<alias>"],
+    ),
+    "the latest": (
+        {"mlflow_model_serving_model": "models:/iris/latest"}, ['"models:/iris/latest"'],
+    ),
+    "a name that is no path": (
+        {"mlflow_model_serving_model": "models:/iris flower/1"},
+        ["mlflow_model_serving_name", '"iris flower"'],
+    ),
+    "nothing to withdraw": (
+        {"mlflow_model_serving_model": "", "mlflow_model_serving_state": "absent"},
+        ["mlflow_model_serving_name is empty"],
+    ),
+    "a password in the clear": (
+        {"mlflow_model_serving_tracking_uri": "http://mlflow.example.com"},
+        ["mlflow_model_serving_tracking_uri", "https://<host>"],
+    ),
+    "half a login": ({"mlflow_model_serving_username": "ada"}, ["mlflow_model_serving_password"]),
+    "an answer without a question": (
+        {"mlflow_model_serving_predictions": [1]}, ["mlflow_model_serving_request", "empty"],
+    ),
+    "no worker": ({"mlflow_model_serving_workers": 0}, ["_workers", "1 or more"]),
+    "open to everybody": (
+        {**TLS, "mlflow_model_serving_auth": False},
+        ["mlflow_model_serving_auth", "0.0.0.0:443", "loopback"],
+    ),
+    "the gateway open to everybody": (
+        {**GATEWAY, "mlflow_model_serving_auth": False}, ["mlflow_model_serving_auth"],
+    ),
+    "a network without TLS": (
+        {"mlflow_model_serving_listen": "0.0.0.0:5001"},
+        ["mlflow_model_serving_tls_certificate", "in the clear"],
+    ),
+    "a relative path": (
+        {"mlflow_model_serving_root": "models"}, ["mlflow_model_serving_root", "absolute"],
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what each bad input was answered with."""
+    hosts = {case: variables for case, (variables, _) in BAD_INPUT.items()}
+    role = {"name": "mlflow_model_serving", "tasks_from": "preflight"}
+    said = play(tmp_path_factory.mktemp("bad"), hosts, [{"ansible.builtin.import_role": role}])
+    found: dict[str, str] = {}
+    for case in BAD_INPUT:
+        _, _, rest = said.partition(f"fatal: [{case}]: FAILED!")
+        found[case] = " ".join(rest.partition("Nothing was changed")[0].split())
+    return found
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused(refusals: dict[str, str], case: str) -> None:
+    """The error names the variable, what is allowed, and the file."""
+    for word in [*BAD_INPUT[case][1], "group_vars"]:
+        assert word in refusals[case]
