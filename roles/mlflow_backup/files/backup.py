@@ -63,16 +63,28 @@ class Backup:
 
     # The service's side ------------------------------------------------------------------------
 
-    def as_service(self, *command: str | Path, stdin: str = "") -> str:
-        """Run a program with MLflow's Python, as the service's user. Raises Trouble."""
-        account = pwd.getpwnam(self.settings["MLFLOW_BACKUP_USER"])
-        path = ":".join(filter(None, [self.settings.get("MLFLOW_BACKUP_POSTGRESQL_BIN"),
-                                      os.environ.get("PATH", os.defpath)]))  # fmt: skip
+    def mlflow(self, program: str, *arguments: str | Path, stdin: str = "", user: str = "") -> str:
+        """Run one of the library's programs with MLflow's Python. Raises Trouble with what it said.
+
+        Args:
+            program: its name.
+            *arguments: its own.
+            stdin: what it reads.
+            user: whom to run it as; '' means root.
+        """
+        path = [
+            self.settings.get("MLFLOW_BACKUP_POSTGRESQL_BIN"),
+            os.environ.get("PATH", os.defpath),
+        ]
+        options: dict[str, Any] = {}
+        if user:
+            account = pwd.getpwnam(user)
+            options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         python = Path(self.settings["MLFLOW_BACKUP_ENVIRONMENT"], "bin/python")
         done = subprocess.run(
-            [python, *command], input=stdin, capture_output=True, text=True, check=False, cwd="/",
-            user=account.pw_uid, group=account.pw_gid, extra_groups=[],
-            env={"PATH": path, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
+            [python, LIBRARY / program, *arguments], input=stdin, capture_output=True, text=True,
+            check=False, cwd="/", **options,
+            env={"PATH": ":".join(filter(None, path)), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         if done.returncode == 0:
             return done.stdout
@@ -81,6 +93,15 @@ class Backup:
         if "server version mismatch" in said:
             said += "\nSet mlflow_backup_postgresql_bin to the directory of a newer pg_dump."
         raise Trouble(said)
+
+    def databases(self, *arguments: str | Path) -> str:
+        """Have database.py do something, as the service's user: PostgreSQL may know her alone."""
+        return self.mlflow("database.py", *arguments, user=self.settings["MLFLOW_BACKUP_USER"])
+
+    def bucket(self, *arguments: str | Path, artifacts: Sequence[Artifact] = ()) -> str:
+        """Have service_bucket.py do something with artifacts."""
+        stdin = json.dumps([vars(artifact) for artifact in artifacts])
+        return self.mlflow("service_bucket.py", *arguments, stdin=stdin)
 
     def artifacts_store(self) -> Store:
         """Return where the service keeps its artifacts."""
@@ -153,7 +174,7 @@ class Backup:
             while (stamp := sets.name(time.time())) in taken:
                 time.sleep(0.2)
             if self.versioned():
-                listed = json.loads(self.as_service(LIBRARY / "bucket_versions.py", "list"))
+                listed = json.loads(self.bucket("versions"))
                 artifacts = [Artifact(**entry) for entry in listed]
             else:
                 artifacts = self.copy_artifacts(stamp, moment, there)
@@ -188,9 +209,7 @@ class Backup:
         account = pwd.getpwnam(self.settings["MLFLOW_BACKUP_USER"])
         place.mkdir(mode=0o700)
         os.chown(place, account.pw_uid, account.pw_gid)
-        saved: dict[str, Any] = json.loads(
-            self.as_service(LIBRARY / "database.py", "save", place).splitlines()[-1]
-        )
+        saved: dict[str, Any] = json.loads(self.databases("save", place).splitlines()[-1])
         return saved
 
     def copy_artifacts(self, stamp: str, moment: float, there: Mapping[str, int]) -> list[Artifact]:
@@ -274,7 +293,7 @@ class Backup:
                 manifest, artifacts = self.manifest(stamp)
                 needed[stamp] = sets.files(manifest, artifacts)
                 if manifest["artifacts_in"] == "versions":
-                    damaged[stamp] += self.missing_versions(artifacts)
+                    damaged[stamp] += json.loads(self.bucket("check", artifacts=artifacts))
             except Trouble as error:
                 damaged[stamp].append(str(error))
         hashes = self.target.store.hashes(sorted({file for one in needed.values() for file in one}))
@@ -285,14 +304,6 @@ class Backup:
                 if hashes.get(file) != sha256
             ]
         return damaged
-
-    def missing_versions(self, artifacts: Sequence[Artifact]) -> list[str]:
-        """Return what is wrong with versions of objects."""
-        asked = json.dumps([vars(artifact) for artifact in artifacts])
-        wrong: list[str] = json.loads(
-            self.as_service(LIBRARY / "bucket_versions.py", "check", stdin=asked)
-        )
-        return wrong
 
     def fetch(self, stamp: str, directory: Path) -> dict[str, Any]:
         """Bring a whole set into a new directory; return its manifest without the artifacts.
@@ -337,28 +348,24 @@ class Backup:
                 "Nothing was fetched."
             )
         if manifest["artifacts_in"] == "versions":
-            # The service's user has the bucket's key; the directory becomes root's again.
-            account = pwd.getpwnam(self.settings["MLFLOW_BACKUP_USER"])
-            to.chmod(0o711)
-            os.chown(to / "artifacts", account.pw_uid, account.pw_gid)
-            asked = json.dumps([vars(artifact) for artifact in artifacts])
-            self.as_service(LIBRARY / "bucket_versions.py", "fetch", to / "artifacts", stdin=asked)
-            os.chown(to / "artifacts", 0, 0)
-            to.chmod(0o700)
+            self.bucket("fetch", to / "artifacts", artifacts=artifacts)
 
     def put_artifacts(self, directory: Path) -> str:
         """Put a fetched set's artifacts into the service's S3; return what was done."""
         store = self.artifacts_store()
         if store.local:
             return "The service's artifacts are a directory: nothing to put into S3."
-        _, artifacts = sets.read(directory.name, (directory / MANIFEST).read_text())
-        there = {(entry.path, entry.size, entry.modified) for entry in store.listed()}
+        manifest, artifacts = sets.read(directory.name, (directory / MANIFEST).read_text())
+        if manifest["artifacts_in"] == "versions":
+            now = [Artifact(**entry) for entry in json.loads(self.bucket("versions"))]
+        else:
+            now = store.listed()
+        there = {(entry.path, entry.size, entry.modified) for entry in now}
         # What the bucket has had since the backup and nobody wrote to stays as it is.
         absent = [
             entry for entry in artifacts if (entry.path, entry.size, entry.modified) not in there
         ]
-        here = Store(str(directory / "artifacts"), {}, SERVICE_S3, "another directory")
-        here.copy([entry.path for entry in absent], "", store, "")
+        self.bucket("put", directory / "artifacts", artifacts=absent)
         sizes = store.sizes()
         if lost := [entry.path for entry in artifacts if sizes.get(entry.path) != entry.size]:
             raise Trouble(f"{len(lost)} artifacts did not arrive in {store.place}: {lost[0]} ...")
@@ -369,9 +376,9 @@ class Backup:
 
     def prepare(self) -> list[str]:
         """See that a backup will work; return what was changed for it. Raises Trouble."""
-        self.as_service(LIBRARY / "database.py", "savable")
+        self.databases("savable")
         if self.versioned():
-            self.as_service(LIBRARY / "bucket_versions.py", "list", "--one")
+            self.bucket("versions", "--any")
         else:
             self.artifacts_store().listed("", "--max-depth", "1")
         return self.target.prepare()

@@ -41,7 +41,7 @@ REMEDIES = {
     "InvalidAccessKeyId|SignatureDoesNotMatch": "does not accept this key. Set {prefix}access_key "
     "and {prefix}secret_key.",
     "AccessDenied|Forbidden|403": "does not let this key do that ({said}). It needs ListBucket, "
-    "GetObject, PutObject and DeleteObject.",
+    "GetObject, PutObject, PutObjectAcl and DeleteObject.",
     "NoSuchBucket": "has no such bucket. Make it there, or set {place}.",
     "x509|certificate": "has a certificate that this host does not trust ({said}). Set "
     "{prefix}ca_bundle to a PEM file on this host with its CA.",
@@ -51,6 +51,7 @@ REMEDIES = {
     "{prefix}secret_key.",
     "AuthorizationHeaderMalformed|PermanentRedirect|301": "is of another region. Set "
     "{prefix}region.",
+    "HTTP response to HTTPS client": "speaks no TLS. Set {prefix}endpoint_url to http://...",
     "no space left on device": "is full: {said}. Free some space, or set {place}.",
 }
 
@@ -72,6 +73,8 @@ def s3_environment(
         "ENV_AUTH": "" if found["access_key"] else "true",  # the instance's role
         "FORCE_PATH_STYLE": str(style == "path").lower(),
         "NO_CHECK_BUCKET": "true",  # buckets are other people's to make
+        "NO_HEAD": "true",  # what was put is read again, all of it
+        "ACL": "bucket-owner-full-control",  # what buckets without ACLs accept; rclone sends one
     }
     return {f"RCLONE_CONFIG_{remote}_{key}": value for key, value in options.items() if value}
 
@@ -153,7 +156,8 @@ class Store:
             if re.search(pattern, stderr):
                 words = remedy.format(said=said, prefix=self.s3_prefix, place=self.variable)
                 return f"{self.place} {words}"
-        return f"{self.place}: rclone {verb}: {said}"
+        hint = f" Look at the {self.s3_prefix}* variables." if self.s3_prefix else ""
+        return f"{self.place}: rclone {verb}: {said}{hint}"
 
     def sizes(self, path: str = "") -> dict[str, int]:
         """Return all files below a path, and their sizes."""

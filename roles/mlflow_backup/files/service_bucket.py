@@ -1,10 +1,11 @@
-"""The versions that the service's bucket keeps of its objects: list, check or fetch those of a set.
+"""The service's bucket, by the service's own means: its settings, its key, boto3.
 
-  list [--one]    print the present versions as JSON, or only see that there are such
-  check           print what is wrong with the versions on standard input, as JSON
-  fetch DIR       bring the versions on standard input into a directory
+  versions [--any]    print the present version of each object as JSON; --any: only see that it may
+  check               print what is wrong with the versions on standard input, as JSON
+  fetch DIR           bring the versions on standard input into a directory
+  put DIR             put the files on standard input, which are in a directory, as MLflow would
 
-Run with MLflow's Python, which has boto3, as the service's user; settings are the service's.
+Run with MLflow's Python, which has boto3.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from service_settings import ENV_FILE, read_settings
@@ -34,6 +36,7 @@ class Bucket:
         if place.scheme != "s3":
             sys.exit("The service's artifacts are not in S3. Set mlflow_backup_artifacts: copy.")
         self.name, self.prefix = place.netloc, place.path.strip("/")
+        self.put_options = json.loads(settings.get("MLFLOW_S3_UPLOAD_EXTRA_ARGS") or "{}")
         # boto3 reads the rest there itself.
         os.environ.update({key: value for key, value in settings.items() if key[:4] == "AWS_"})
         style = settings.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE")
@@ -91,7 +94,7 @@ class Bucket:
                 self.name, self.key(artifact["path"]), str(file),
                 ExtraArgs={"VersionId": artifact["modified"]},
             )  # fmt: skip
-        except ClientError as error:
+        except (Boto3Error, ClientError) as error:
             return f"{artifact['path']}, version {artifact['modified']}: {error}"
         if file.stat().st_size != artifact["size"]:
             return f"{artifact['path']}: {file.stat().st_size} bytes, not {artifact['size']}."
@@ -104,33 +107,46 @@ class Bucket:
                 return f"{artifact['path']}: its digest is not the one of the backup."
         return ""
 
+    def put(self, artifact: dict[str, Any], directory: Path) -> str:
+        """Put a file; return what is wrong with it, or ''."""
+        file = directory / artifact["path"]
+        try:
+            self.client.upload_file(
+                str(file), self.name, self.key(artifact["path"]), ExtraArgs=self.put_options
+            )
+        except (Boto3Error, ClientError) as error:
+            return f"{artifact['path']}: {error}"
+        return ""
+
 
 def main() -> int:
     """Do what the arguments say; return the exit code."""
-    parser = argparse.ArgumentParser(description="The versions of the service's bucket.")
+    parser = argparse.ArgumentParser(description="The service's bucket.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("list").add_argument("--one", action="store_true")
+    verbs.add_parser("versions").add_argument("--any", action="store_true")
     verbs.add_parser("check")
-    verbs.add_parser("fetch").add_argument("directory", type=Path, metavar="DIR")
+    for verb in ("fetch", "put"):
+        verbs.add_parser(verb).add_argument("directory", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     try:
         bucket = Bucket()
-        if arguments.verb == "list":
+        if arguments.verb == "versions":
             if not bucket.keeps_versions():
                 sys.exit(
                     f"Bucket {bucket.name} keeps no versions. Turn versioning on, or set "
                     "mlflow_backup_artifacts: copy."
                 )
-            print(json.dumps([] if arguments.one else bucket.versions()))
+            print(json.dumps([] if arguments.any else bucket.versions()))
             return 0
         artifacts = json.load(sys.stdin)
         with ThreadPoolExecutor(8) as pool:
             if arguments.verb == "check":
                 print(json.dumps([*filter(None, pool.map(bucket.wrong, artifacts))]))
                 return 0
-            fetched = pool.map(lambda one: bucket.fetch(one, arguments.directory), artifacts)
-            if wrong := [*filter(None, fetched)]:
-                sys.exit(f"{len(wrong)} artifacts could not be fetched: {wrong[0]}")
+            act = bucket.fetch if arguments.verb == "fetch" else bucket.put
+            done = pool.map(lambda one: act(one, arguments.directory), artifacts)
+            if wrong := [*filter(None, done)]:
+                sys.exit(f"{len(wrong)} of {len(artifacts)} artifacts are not there: {wrong[0]}")
     except (BotoCoreError, ClientError) as error:
         sys.exit(f"The service's bucket: {error}")
     return 0
