@@ -306,11 +306,12 @@ class Backup:
         return damaged
 
     def fetch(self, stamp: str, directory: Path) -> dict[str, Any]:
-        """Bring a whole set into a new directory; return its manifest without the artifacts.
+        """Bring a whole set into a directory; return its manifest without the artifacts.
 
-        Raises Trouble, with no such directory, where a file is damaged or missing.
+        The directory is new, empty, or holds what was fetched before, which is replaced. Raises
+        Trouble, with nothing in its place, where a file is damaged or missing.
         """
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if directory.exists() and not fetched_before(directory):
             raise Trouble(f"{directory} is there already. Name a new directory, or an empty one.")
         manifest, artifacts = self.manifest(stamp)
         size = sum(entry["bytes"] for entry in manifest["databases"].values())
@@ -321,8 +322,7 @@ class Backup:
         try:
             self.bring(manifest, artifacts, unfinished)
             (unfinished / MANIFEST).write_text(sets.written(manifest, artifacts))
-            if directory.exists():
-                directory.rmdir()
+            shutil.rmtree(directory, ignore_errors=True)
             unfinished.rename(directory)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -410,6 +410,17 @@ def born_after(root: Path, paths: Sequence[str], moment: float) -> set[str]:
                 if when > moment:
                     late.add(line[36 + len(str(root)) + 1 :])
     return late
+
+
+def fetched_before(directory: Path) -> bool:
+    """Return whether a directory holds nothing, or a set that was fetched into it."""
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return directory.is_dir()
+    try:
+        sets.read(directory.name, (directory / MANIFEST).read_text())
+    except (Trouble, OSError):
+        return False
+    return True
 
 
 def need_room(directory: Path, size: int) -> None:
@@ -552,6 +563,10 @@ def act(arguments: argparse.Namespace) -> int:
     if verb == "status":
         print(status(time.time()))
         return 0
+    if verb == "drill":
+        from backup_drill import start
+
+        return start()
     if arguments.settings == "-":
         text = sys.stdin.read()
     else:

@@ -26,13 +26,13 @@ NOTHING_THERE = 3  # rclone's exit code for a directory that does not exist
 
 # The variables of an S3 in the service's settings, and in ours.
 SERVICE_S3 = {
-    "endpoint": "MLFLOW_S3_ENDPOINT_URL",
+    "endpoint_url": "MLFLOW_S3_ENDPOINT_URL",
     "region": "AWS_DEFAULT_REGION",
     "access_key": "AWS_ACCESS_KEY_ID",
     "secret_key": "AWS_SECRET_ACCESS_KEY",
-    "token": "AWS_SESSION_TOKEN",
-    "style": "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE",
-    "ca": "AWS_CA_BUNDLE",
+    "session_token": "AWS_SESSION_TOKEN",
+    "addressing_style": "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE",
+    "ca_bundle": "AWS_CA_BUNDLE",
 }
 OUR_S3 = {key: f"MLFLOW_BACKUP_S3_{key.upper()}" for key in SERVICE_S3}
 
@@ -61,15 +61,15 @@ def s3_environment(
 ) -> dict[str, str]:
     """Return the environment that makes an S3 known to rclone under a name."""
     found = {key: settings.get(name, "") for key, name in names.items()}
-    style = found["style"] or ("path" if found["endpoint"] else "virtual")
+    style = found["addressing_style"] or ("path" if found["endpoint_url"] else "virtual")
     options = {
         "TYPE": "s3",
-        "PROVIDER": "Other" if found["endpoint"] else "AWS",
-        "ENDPOINT": found["endpoint"],
+        "PROVIDER": "Other" if found["endpoint_url"] else "AWS",
+        "ENDPOINT": found["endpoint_url"],
         "REGION": found["region"],
         "ACCESS_KEY_ID": found["access_key"],
         "SECRET_ACCESS_KEY": found["secret_key"],
-        "SESSION_TOKEN": found["token"],
+        "SESSION_TOKEN": found["session_token"],
         "ENV_AUTH": "" if found["access_key"] else "true",  # the instance's role
         "FORCE_PATH_STYLE": str(style == "path").lower(),
         "NO_CHECK_BUCKET": "true",  # buckets are other people's to make
@@ -103,7 +103,7 @@ class Store:
         if place.startswith("s3://"):
             remote = "SERVICE" if names is SERVICE_S3 else "TARGET"
             self.environment |= s3_environment(remote, settings, names)
-            if ca := settings.get(names["ca"]):
+            if ca := settings.get(names["ca_bundle"]):
                 self.ca = Path(ca)
             self.remote = f"{remote}:{place[5:].rstrip('/')}"
             self.s3_prefix = "mlflow_server_s3_" if names is SERVICE_S3 else "mlflow_backup_s3_"
