@@ -61,7 +61,8 @@ class Drill:
     def run(self) -> None:
         """Go through it. Raises Trouble, OSError where it cannot go on."""
         shutil.rmtree(DIRECTORY, ignore_errors=True)
-        DIRECTORY.mkdir(mode=0o711)
+        DIRECTORY.mkdir()
+        DIRECTORY.chmod(0o711)
         manifest = self.fetch()
         account = pwd.getpwnam(USER)
         (DIRECTORY / "set/secrets.env").unlink()
@@ -86,7 +87,7 @@ class Drill:
         size = sets.amount(manifest["artifacts_bytes"])
         self.line(
             "set",
-            f"{self.set}, {age} old: {len(manifest['databases'])} databases and "
+            f"{self.set}, {age} old: databases and "
             f"{manifest['artifacts_count']} artifacts ({size}), each as its manifest says",
         )
         return manifest
