@@ -87,7 +87,7 @@ class Backup:
             env={"PATH": ":".join(filter(None, path)), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         if done.returncode == 0:
-            return done.stdout
+            return str(done.stdout)
         words = done.stderr.strip().splitlines()
         said = "\n".join(words[-1:] if "Traceback" in done.stderr else words[-5:])
         if "server version mismatch" in said:
@@ -487,7 +487,7 @@ def create(backup: Backup) -> None:
     began = time.time()
     limit = int(backup.settings.get("MLFLOW_BACKUP_MAX_AGE_HOURS", "0"))
     note(last_attempt=int(began), max_age_hours=limit,
-         error=f"the backup that began at {sets.name(began)} did not end.")  # fmt: skip
+         error=f"the backup that began at {sets.name(began)} has not ended.")  # fmt: skip
     try:
         with data_lock():
             manifest = backup.create()

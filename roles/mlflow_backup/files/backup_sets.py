@@ -94,14 +94,16 @@ def to_copy(
         moment: that set's, in seconds.
         there: the target's files and their sizes; one that is missing is copied again.
     """
-    # One that was written while that set was made may have been written twice, and looks the same.
+    # S3 knows whole seconds: an object of the very second may have been written once more in it.
     settled = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment - 2))
     known = {
         (artifact.path, artifact.size, artifact.modified): artifact
         for artifact in before
-        if there.get(artifact.file) == artifact.size and artifact.modified < settled
+        if there.get(artifact.file) == artifact.size
+        and (artifact.modified < settled or not artifact.modified.endswith(".000000000Z"))
     }
-    kept, fresh = [], []
+    kept: list[Artifact] = []
+    fresh: list[Artifact] = []
     for artifact in now:
         earlier = known.get((artifact.path, artifact.size, artifact.modified))
         (fresh if earlier is None else kept).append(earlier or artifact)
