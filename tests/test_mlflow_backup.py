@@ -206,7 +206,9 @@ def test_files_born_later_are_left_out(backup: ModuleType, tmp_path: Path) -> No
 SAID = {
     "2026/11/24 06:29:17 ERROR : probe: Failed to copy: SignatureDoesNotMatch: The request "
     "signature we calculated\n\tstatus code: 403, request id: X, host id: \n2026/11/24 06:29:17 "
-    "Failed to rcat: SignatureDoesNotMatch": ["does not accept this key", "mlflow_backup_s3_secret_key"],
+    "Failed to rcat: SignatureDoesNotMatch": [
+        "does not accept this key", "mlflow_backup_s3_secret_key",
+    ],
     "ERROR : probe: Failed to copy: NoSuchBucket: The specified bucket does not exist": [
         "s3://b/p has no such bucket", "mlflow_backup_target",
     ],
