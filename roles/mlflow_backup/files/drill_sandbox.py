@@ -72,7 +72,8 @@ def new_databases(saved: dict[str, Any]) -> dict[str, str]:
             subprocess.run(["createdb", kind], check=True)
             user, password = os.environ["PGUSER"], os.environ["PGPASSWORD"]
             place = f"{os.environ['PGHOST']}:{os.environ['PGPORT']}"
-            uris[kind] = f"postgresql+psycopg://{user}:{password}@{place}/{kind}"
+            driver = "psycopg2" if version("mlflow").startswith("2.") else "psycopg"
+            uris[kind] = f"postgresql+{driver}://{user}:{password}@{place}/{kind}"
     return uris
 
 
