@@ -85,6 +85,7 @@ print(
             "target_kind": "none" if not target else "directory" if os.path.isdir(target)
             else "other" if os.path.exists(target) else "absent",
             "free_mb": shutil.disk_usage(nearest).free // 1000000 if nearest else -1,
+            "programs": [name for name in ("rclone", "age") if shutil.which(name)],
             "pg_dump": shutil.which("pg_dump", path=asked["postgresql_bin"] or None) or "",
             "initdb": bool(glob.glob("/usr/lib/postgresql/*/bin/initdb")),
             "calendar": refused(asked["calendar"]),
