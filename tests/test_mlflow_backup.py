@@ -58,6 +58,14 @@ def test_a_manifest_is_read_as_it_was_written(sets: ModuleType) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "a/../../../b", "a//b"])
+def test_a_manifest_does_not_reach_out_of_its_set(sets: ModuleType, path: str) -> None:
+    """Who writes into a target that is not encrypted does not write elsewhere on this host."""
+    text = manifest(sets, LAST, sets.Artifact(path, 3, "t", "abc", LAST))
+    with pytest.raises(sets.Trouble, match="it names a file"):
+        sets.read(LAST, text)
+
+
 @pytest.mark.parametrize(
     "damage",
     [

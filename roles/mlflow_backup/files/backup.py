@@ -181,7 +181,7 @@ class Backup:
 
             shutil.copy(SECRETS, work / "databases/secrets.env")
             own = [entry["file"] for entry in saved["databases"].values()] + ["secrets.env"]
-            here = Store(str(work / "databases"), {}, SERVICE_S3, "another directory")
+            here = Store.directory(work / "databases")
             here.copy(own, "", self.target.store, stamp)
             hashes = self.target.store.hashes(own, stamp)
             secret = {"file": "secrets.env", "sha256": here.hashes(["secrets.env"])["secrets.env"]}
@@ -215,6 +215,8 @@ class Backup:
     def copy_artifacts(self, stamp: str, moment: float, there: Mapping[str, int]) -> list[Artifact]:
         """Copy the artifacts that no set has into this one; return all there are."""
         source = self.artifacts_store()
+        if source.local and not source.local.is_dir():
+            raise Trouble(f"{source.place}, where the service keeps its artifacts, is not there.")
         now = source.listed()
         last, before = self.newest(self.sets(there))
         since = last["databases"]["tracking"]["moment"] if last else 0
@@ -331,7 +333,7 @@ class Backup:
     def bring(self, manifest: dict[str, Any], artifacts: list[Artifact], to: Path) -> None:
         """Bring a set's files, and see that they are what the manifest says. Raises Trouble."""
         stamp = manifest["set"]
-        here = Store(str(to), {}, SERVICE_S3, "another directory")
+        here = Store.directory(to)
         own = [entry["file"] for entry in (*manifest["databases"].values(), *manifest["files"])]
         self.target.store.copy(own, stamp, here, "")
         (to / "artifacts").mkdir()

@@ -78,7 +78,12 @@ def read(stamp: str, text: str) -> tuple[dict[str, Any], list[Artifact]]:
         manifest: dict[str, Any] = json.loads(text)
         if manifest["digest"] != digest(manifest):
             raise ValueError("it is not what was written")
-        return manifest, [Artifact(**entry) for entry in manifest.pop("artifacts")]
+        artifacts = [Artifact(**entry) for entry in manifest.pop("artifacts")]
+        paths = [*files(manifest, artifacts), *(artifact.path for artifact in artifacts)]
+        for file in paths:  # a fetch writes them, as root
+            if {"", ".", ".."} & {*file.split("/")}:
+                raise ValueError(f"it names a file {file}")
+        return manifest, artifacts
     except (ValueError, KeyError, TypeError) as error:
         raise Trouble(f"Set {stamp} is damaged: {MANIFEST}: {error}.") from error
 

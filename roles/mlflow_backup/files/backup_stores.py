@@ -111,6 +111,11 @@ class Store:
             self.local = Path(place).resolve()  # rclone does not follow it
             self.remote = str(self.local)
 
+    @classmethod
+    def directory(cls, path: Path) -> Store:
+        """Return a directory of this host."""
+        return cls(str(path), {}, OUR_S3, "another directory")
+
     def at(self, path: str = "") -> str:
         """Return the name that rclone knows a path by."""
         if not path:
