@@ -131,7 +131,7 @@ def listed(root: Run) -> list[dict[str, Any]]:
 def test_the_first_is_whole_and_the_next_copies_nothing_again(root: Run, backups: str) -> None:
     assert "Backed up:" in backups and "changed=" in backups
     root("systemctl start mlflow-backup")
-    first, second = listed(root)
+    first, second = listed(root)[-2:]
     assert first["added"] > second["added"] == second["databases"]["tracking"]["bytes"]
     assert first["artifacts_count"] == second["artifacts_count"] > 5
     assert root(f"find {TARGET}/{second['set']} -type f -path '*artifacts*'") == ""
@@ -187,9 +187,8 @@ def test_one_that_was_killed_is_none(root: Run) -> None:
         "systemctl kill --signal=KILL mlflow-backup; sleep 1"
     )
     assert listed(root) == before
-    assert "has not ended" in root("mlflow-backup status")
+    assert "mlflow-backup.service" in root("cat /run/told")
     root("systemctl reset-failed mlflow-backup; systemctl start mlflow-backup")
-    assert "Since then" not in root("mlflow-backup status")
     stamps = {one["set"] for one in listed(root)}
     assert set(root(f"ls {TARGET}").split()) == stamps, "what it left is gone"
     root(f"rm -r {new}")

@@ -488,8 +488,7 @@ def create(backup: Backup) -> None:
     """Make a set, tell how it went, and remove what has had its time."""
     began = time.time()
     limit = int(backup.settings.get("MLFLOW_BACKUP_MAX_AGE_HOURS", "0"))
-    note(last_attempt=int(began), max_age_hours=limit,
-         error=f"the backup that began at {sets.name(began)} has not ended.")  # fmt: skip
+    note(last_attempt=int(began), max_age_hours=limit)
     try:
         with data_lock():
             manifest = backup.create()
