@@ -26,9 +26,13 @@ def scenario(path: Path) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tell testinfra, unless the command line does, which hosts a module's tests are for."""
+    """Tell testinfra, unless the command line does, which hosts a module's tests are for.
+
+    All of the scenario's, or the one that the module names in HOSTS.
+    """
     inventory = ROOT / ".lab" / scenario(metafunc.definition.path) / "hosts.yml"
-    hosts = [f"ansible://all?ansible_inventory={inventory}"]
+    wanted = getattr(metafunc.module, "HOSTS", "all")
+    hosts = [f"ansible://{wanted}?ansible_inventory={inventory}"]
     metafunc.module.testinfra_hosts = hosts
 
 

@@ -42,6 +42,7 @@ CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 RUN_OPTIONS = [
     "--cap-add=SYS_ADMIN",
     "--cap-add=SYS_PTRACE",  # units with both PrivateUsers and ProtectProc, as on a real host
+    "--cap-add=NET_ADMIN",  # units with PrivateNetwork, whose own loopback systemd brings up
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
     "--cgroupns=private",

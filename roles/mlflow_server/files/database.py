@@ -4,6 +4,7 @@
   check           the same as an exit code: 0, or 1 with a sentence (for systemd, before a start)
   create          bring the schema into the databases that are empty, and touch no other
   migrate         bring the schema of the others to what this MLflow needs
+  savable         see that `save` has the programs for it, and that they know the database's version
   save DIR        copies of one moment into DIR, with manifest.json; the service may be running
   load DIR        replace what the databases hold by what was saved; all of a database, or nothing
   administrator   let the administrator in with the password that the service's settings hold
@@ -490,29 +491,45 @@ def finished(process: subprocess.Popen[str]) -> None:
         raise Unusable(f"{process.args[0]} failed: {last}")  # type: ignore[index]
 
 
-def save_sqlite(kind: str, uri: str, file: Path) -> dict[str, int]:
-    """Copy an SQLite database as it is at one moment; return the copy's counts."""
+def save_sqlite(kind: str, uri: str, file: Path) -> tuple[float, dict[str, int]]:
+    """Copy an SQLite database as it is at one moment; return the moment and the copy's counts."""
     source = sqlite3.connect(f"{Path(uri[len(SQLITE) :]).as_uri()}?mode=ro", uri=True)
+    names = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    source.execute("BEGIN")
+    source.execute(names).fetchall()  # from here on it sees nothing newer
+    moment = time.time()
     copy = sqlite3.connect(file)
     source.backup(copy)
     source.close()
-    names = "SELECT name FROM sqlite_master WHERE type = 'table'"
     found = counts(kind, copy, {row[0] for row in copy.execute(names)})
     copy.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
     copy.close()
-    return found
+    return moment, found
 
 
-def save_postgresql(kind: str, uri: str, file: Path) -> dict[str, int]:
-    """Dump a PostgreSQL database as it is at one moment; return the counts of that moment."""
+def save_postgresql(kind: str, uri: str, file: Path) -> tuple[float, dict[str, int]]:
+    """Dump a PostgreSQL database as it is at one moment; return the moment and its counts."""
     with connect(uri) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         (snapshot,) = connection.execute("SELECT pg_export_snapshot()").fetchone()
+        moment = time.time()
         finished(
             program("pg_dump", uri, "--format=custom", "--no-owner", "--no-privileges",
                     f"--snapshot={snapshot}", f"--file={file}")
         )  # fmt: skip
-        return counts(kind, connection, tables(connection))
+        return moment, counts(kind, connection, tables(connection))
+
+
+def check_savable(uri: str) -> None:
+    """See that a database could be saved: pg_dump refuses a server that is newer than itself.
+
+    Raises Unusable with its words.
+    """
+    if not uri.startswith(SQLITE):
+        finished(
+            program("pg_dump", uri, "--schema-only", "--table=alembic_version*",
+                    stdout=subprocess.DEVNULL)
+        )  # fmt: skip
 
 
 def save(uris: dict[str, str], directory: Path) -> dict[str, Any]:
@@ -530,13 +547,14 @@ def save(uris: dict[str, str], directory: Path) -> dict[str, Any]:
             raise Unusable(
                 f"The {kind} database has no schema of MLflow's: there is nothing to save."
             )
-        found = (save_sqlite if sqlite else save_postgresql)(kind, uri, file)
+        moment, found = (save_sqlite if sqlite else save_postgresql)(kind, uri, file)
         with file.open("rb") as written:
             os.fsync(written.fileno())
         saved[kind] = {
             "file": file.name,
             "kind": "sqlite" if sqlite else "postgresql",
             "revision": revision,
+            "moment": moment,
             "bytes": file.stat().st_size,
             "sha256": sha256(file),
             "counts": found,
@@ -698,7 +716,8 @@ def main() -> int:
     """Do what the arguments say; return the exit code."""
     parser = argparse.ArgumentParser(description="MLflow's databases.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("status", "check", "create", "migrate", "save", "load", "administrator"):
+    for verb in ("status", "check", "create", "migrate", "savable", "save", "load",
+                 "administrator"):  # fmt: skip
         action = verbs.add_parser(verb)
         action.add_argument("--stdin", action="store_true", help="read the addresses from stdin")
         if verb in ("save", "load"):
@@ -738,6 +757,9 @@ def act(arguments: argparse.Namespace, uris: dict[str, str], connections: dict[s
             if status(kind, uri)["state"] != "current":
                 migrate(kind, uri)
                 print(f"migrated {kind}", flush=True)
+    elif arguments.verb == "savable":
+        for uri in uris.values():
+            check_savable(uri)
     elif arguments.verb == "save":
         print(json.dumps(save(uris, arguments.directory)))
     elif arguments.verb == "load":

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import http.client
+import shutil
 import socket
 import ssl
+from typing import BinaryIO
 
 from service_settings import authentication
-
-TIMEOUT = 10.0  # seconds that one request may take
 
 
 class NotReady(Exception):
@@ -22,38 +22,44 @@ class NotReady(Exception):
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self.path = path
 
     def connect(self) -> None:
         """Connect to the socket instead of a TCP port."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
 
 
 class TLSConnection(http.client.HTTPSConnection):
     """Mutual TLS: the server's own certificate is shown to it, and its name is checked."""
 
-    def __init__(self, host: str, port: int, settings: dict[str, str]) -> None:
+    def __init__(self, host: str, port: int, settings: dict[str, str], timeout: float) -> None:
         context = ssl.create_default_context(cafile=settings["MLFLOW_LISTEN_TLS_CLIENT_CA"])
         # No more is asked of a team's CA than the server asks: Python 3.13 adds what old ones lack.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.load_cert_chain(
             settings["MLFLOW_LISTEN_TLS_CERTIFICATE"], settings["MLFLOW_LISTEN_TLS_KEY"]
         )
-        super().__init__(host, port, timeout=TIMEOUT, context=context)
+        super().__init__(host, port, timeout=timeout, context=context)
         self.context, self.name = context, settings["MLFLOW_LISTEN_TLS_NAME"]
 
     def connect(self) -> None:
         """Connect to where the server listens, whatever its name is."""
-        plain = socket.create_connection((self.host, self.port), TIMEOUT)
+        plain = socket.create_connection((self.host, self.port), self.timeout)
         self.sock = self.context.wrap_socket(plain, server_hostname=self.name)
 
 
 class Server:
-    """The server that a service environment describes."""
+    """The server that a service environment describes.
+
+    Attributes:
+        timeout: seconds that one request may take.
+    """
+
+    timeout = 10.0
 
     def __init__(self, settings: dict[str, str]) -> None:
         self.settings = settings
@@ -74,13 +80,15 @@ class Server:
     def connection(self) -> http.client.HTTPConnection:
         """Return a connection of the server's kind. Raises OSError for unusable TLS files."""
         if self.unix:
-            return UnixConnection(self.unix)
+            return UnixConnection(self.unix, self.timeout)
         if self.settings.get("MLFLOW_LISTEN_TLS_CERTIFICATE"):
-            return TLSConnection(self.host, self.port, self.settings)
-        return http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
+            return TLSConnection(self.host, self.port, self.settings, self.timeout)
+        return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
 
-    def request(self, step: str, method: str, path: str, body: bytes = b"") -> bytes:
-        """Send one request and return the body of its answer.
+    def request(
+        self, step: str, method: str, path: str, body: bytes = b"", into: BinaryIO | None = None
+    ) -> bytes:
+        """Send one request and return the body of its answer, or write it into a file.
 
         Raises NotReady, beginning with `step`, for anything but success.
         """
@@ -95,6 +103,8 @@ class Server:
         try:
             connection.request(method, path, body, {**self.headers, "Content-Type": kind})
             answer = connection.getresponse()
+            if into and answer.status < http.client.MULTIPLE_CHOICES:
+                shutil.copyfileobj(answer, into)
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise NotReady(f"{step}: no answer from {self.address}: {error}.") from error

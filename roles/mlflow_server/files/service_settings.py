@@ -13,6 +13,11 @@ from pathlib import Path
 ENV_FILE = Path("/etc/mlflow/server.env")
 
 
+def parse(text: str) -> dict[str, str]:
+    """Return the variables of a file that systemd would read as an environment file."""
+    return dict(line.split("=", 1) for line in shlex.split(text, comments=True))
+
+
 def read_settings(env_file: Path = ENV_FILE) -> dict[str, str]:
     """Return the service's settings: those of the environment, or else of the service's file.
 
@@ -20,8 +25,7 @@ def read_settings(env_file: Path = ENV_FILE) -> dict[str, str]:
     """
     if "MLFLOW_BACKEND_STORE_URI" in os.environ:
         return dict(os.environ)
-    lines = shlex.split(env_file.read_text(encoding="utf-8"), comments=True)
-    return dict(line.split("=", 1) for line in lines)
+    return parse(env_file.read_text(encoding="utf-8"))
 
 
 def authentication(settings: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,254 @@
+"""Backups of SQLite and a directory of artifacts: taken under load, damaged, removed, drilled.
+
+On one of the hosts; scenario 3's are of the other Debian, with PostgreSQL and S3.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+Run = Callable[..., str]
+HOSTS = "debian13-server"
+TARGET = "/var/backups/mlflow"
+PYTHON = "/opt/mlflow/current/bin/python"
+AS_ADA = f"MLFLOW_TRACKING_URI=http://localhost:5000 {PYTHON}"
+
+TRAIN = """
+import mlflow
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+X, y = load_iris(return_X_y=True)
+mlflow.set_experiment("to-be-backed-up")
+with mlflow.start_run():
+    mlflow.sklearn.log_model(
+        LogisticRegression(max_iter=200).fit(X, y), name="models", input_example=X[:3],
+        registered_model_name="to-be-backed-up", pip_requirements=[],
+    )
+"""
+
+# What a run tells the database, it has told the artifacts before.
+WRITE = """
+import hashlib, pathlib, mlflow
+client = mlflow.MlflowClient()
+mlflow.set_experiment("under-load")
+number = 0
+while not pathlib.Path("/tmp/stop").exists():
+    number += 1
+    with mlflow.start_run() as run:
+        mlflow.log_text("begun", "notes.txt")
+        text = run.info.run_id * 500
+        mlflow.log_text(text, "model/data.txt")
+        mlflow.log_param("sha256", hashlib.sha256(text.encode()).hexdigest())
+        if number % 3 == 0:
+            if number == 3:
+                client.create_registered_model("under-load")
+            client.create_model_version(
+                "under-load", f"{run.info.artifact_uri}/model", run.info.run_id)
+        mlflow.log_text("ended", "notes.txt")
+print(number)
+"""
+
+# What the saved database refers to, and what is there.
+LOOK = """
+import hashlib, json, pathlib, sqlite3, sys
+place = pathlib.Path(sys.argv[1])
+database = sqlite3.connect(place / "tracking.db")
+manifest = json.loads((place / "manifest.json").read_text())
+artifacts = place / "artifacts"
+wrong = [
+    f"{table}: {count}"
+    for table, count in manifest["databases"]["tracking"]["counts"].items()
+    if database.execute(f"SELECT count(*) FROM {table}").fetchone() != (count,)
+]
+promised = database.execute("SELECT r.experiment_id, r.run_uuid, p.value FROM runs r "
+                            "JOIN params p USING (run_uuid) WHERE p.key = 'sha256'").fetchall()
+for experiment, run, sha256 in promised:
+    file = artifacts / str(experiment) / run / "artifacts/model/data.txt"
+    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+        wrong.append(f"run {run}")
+    elif not (file.parent.parent / "notes.txt").is_file():
+        wrong.append(f"notes of run {run}")
+versions = database.execute("SELECT storage_location, source FROM model_versions").fetchall()
+for location, source in versions:
+    if not (artifacts / (location or source).partition(":/")[2]).is_dir():
+        wrong.append(f"model {source}")
+known = {row[0] for row in database.execute("SELECT run_uuid FROM runs UNION "
+                                            "SELECT model_id FROM logged_models")}
+for path in [*artifacts.glob("*/[0-9a-f]*"), *artifacts.glob("*/models/*")]:
+    if path.name not in known | {"models"}:
+        wrong.append(f"{path} is newer than the database")
+print(json.dumps({"wrong": wrong, "runs": len(promised), "versions": len(versions)}))
+"""
+
+# What everything is put back to.
+REMOVE = f"""
+systemctl disable --quiet --now mlflow-backup.timer mlflow-backup-check.timer
+rm -rf {TARGET} /var/lib/mlflow-backup /etc/mlflow/backup.* /root/fetched* /root/look.py /tmp/stop
+rm -f /etc/systemd/system/mlflow-backup* /etc/systemd/system/tell@.service /run/told
+rm -f /usr/local/sbin/mlflow-backup
+cd /usr/local/lib/mlflow
+rm -f backup*.py drill_*.py service_bucket.py
+systemctl daemon-reload
+systemctl reset-failed
+userdel mlflow-drill
+"""
+
+
+@pytest.fixture(scope="module")
+def root(ssh: Run) -> Run:
+    """Run a shell script on the host as root, to its first failure."""
+    return lambda script: ssh(f"sudo sh -eu <<'EOS'\n{script}\nEOS\n", user="ops")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backups(root: Run, ssh: Run, play: Run) -> Iterator[str]:
+    """What the playbook said that set them up and took the first."""
+    ssh(f"{AS_ADA} - <<'END'\n{TRAIN}\nEND")
+    root(
+        f"cat > /root/look.py <<'END'\n{LOOK}\nEND\n"
+        "cat > /etc/systemd/system/tell@.service <<'END'\n"
+        "[Service]\nType=oneshot\nExecStart=sh -c 'echo %i >> /run/told'\nEND"
+    )
+    yield play("backup.yml", user="ops", mlflow_backup_on_failure="tell@%n.service")
+    root(REMOVE)
+
+
+def fails(root: Run, command: str) -> str:
+    """Run a command that must fail, and return all that it says."""
+    said = root(f"{command} 2>&1 && echo IT DID NOT FAIL || true")
+    assert "IT DID NOT FAIL" not in said
+    return " ".join(said.split())
+
+
+def listed(root: Run) -> list[dict[str, Any]]:
+    """Return the sets there are."""
+    found: list[dict[str, Any]] = json.loads(root("mlflow-backup list --json"))
+    return found
+
+
+def test_the_first_is_whole_and_the_next_copies_nothing_again(root: Run, backups: str) -> None:
+    assert "Backed up:" in backups and "changed=" in backups
+    root("systemctl start mlflow-backup")
+    first, second = listed(root)[-2:]
+    assert first["added"] > second["added"] == second["databases"]["tracking"]["bytes"]
+    assert first["artifacts_count"] == second["artifacts_count"] > 5
+    assert root(f"find {TARGET}/{second['set']} -type f -path '*artifacts*'") == ""
+    assert root("mlflow-backup verify").count("is whole") == 2
+    status = json.loads(root("cat /var/lib/mlflow-backup/status.json"))
+    assert status["set"] == second["set"] and not status["error"]
+    assert status["last_success"] >= first["databases"]["tracking"]["moment"]
+
+
+def test_a_second_run_changes_nothing(play: Run) -> None:
+    said = play("backup.yml", "--skip-tags", "create", user="ops",
+                mlflow_backup_on_failure="tell@%n.service")  # fmt: skip
+    assert "changed=0" in said
+
+
+def test_under_load_a_state_is_saved_that_there_was(root: Run, ssh: Run) -> None:
+    ssh(f"cat > write.py <<'END'\n{WRITE}\nEND\n{AS_ADA} write.py > written 2>&1 & sleep 12")
+    seen = []
+    try:
+        for number in range(3):
+            root(f"systemctl start mlflow-backup; mlflow-backup fetch newest /root/fetched{number}")
+            look = f"{PYTHON} /root/look.py /root/fetched{number}; rm -rf /root/fetched{number}"
+            seen.append(json.loads(root(look)))
+    finally:
+        root("touch /tmp/stop; while pgrep -f write.py > /dev/null; do sleep 0.2; done")
+    assert [one["wrong"] for one in seen] == [[], [], []]
+    assert 0 < seen[0]["runs"] < seen[1]["runs"] < seen[2]["runs"]
+    assert seen[2]["versions"] > 1
+
+
+def test_damage_is_named_and_refused(root: Run) -> None:
+    newest = listed(root)[-1]["set"]
+    file = root(f"find {TARGET} -name MLmodel | tail -1").strip()
+    root(f"cp '{file}' /root/fetched-file; printf x | dd of='{file}' seek=9 bs=1 conv=notrunc")
+    try:
+        said = fails(root, "mlflow-backup verify")
+        assert f"{newest} is damaged" in said
+        assert f"{file.removeprefix(TARGET + '/')} is missing or damaged" in said
+        said = fails(root, f"mlflow-backup fetch {newest} /root/fetched")
+        assert "MLmodel" in said and "Nothing was fetched" in said
+        assert root("ls -d /root/fetched /root/fetched.* 2>/dev/null || true") == ""
+    finally:
+        root(f"cp /root/fetched-file '{file}'; rm /root/fetched-file; mlflow-backup verify")
+
+
+def test_one_that_was_killed_is_none(root: Run) -> None:
+    before = listed(root)
+    new = "/var/lib/mlflow/artifacts_local/0/killed"
+    root(f"runuser -u mlflow -- sh -c 'mkdir -p {new}; date > {new}/file'")
+    begun = f"ls {TARGET}/*/artifacts/0/killed/file > /dev/null 2>&1"
+    root(
+        f"systemctl start --no-block mlflow-backup; until {begun}; do :; done; "
+        "systemctl kill --signal=KILL mlflow-backup; sleep 1"
+    )
+    assert listed(root) == before
+    assert "mlflow-backup.service" in root("cat /run/told")
+    root("systemctl reset-failed mlflow-backup; systemctl start mlflow-backup")
+    stamps = {one["set"] for one in listed(root)}
+    assert set(root(f"ls {TARGET}").split()) == stamps, "what it left is gone"
+    root(f"rm -r {new}")
+
+
+def test_old_sets_go_and_what_others_need_stays(root: Run) -> None:
+    sets = [one["set"] for one in listed(root)]
+    settings = "grep -v KEEP /etc/mlflow/backup.env; echo MLFLOW_BACKUP_KEEP_{}"
+    keep = (
+        "; ".join(settings.format(one) for one in ("DAYS=0",)) + "; echo MLFLOW_BACKUP_KEEP_SETS=1"
+    )
+    said = root(f"({keep}) | mlflow-backup --settings - prune")
+    assert said.split(": ")[1].strip(".\n").split(", ") == sets[:-1]
+    assert [one["set"] for one in listed(root)] == sets[-1:]
+    assert sets[0] in root(f"ls {TARGET}"), "the first set's artifacts are the newest's too"
+    assert root(f"ls {TARGET}/{sets[0]}").split() == ["artifacts"]
+    root("mlflow-backup verify; mlflow-backup fetch newest /root/fetched; rm -r /root/fetched")
+
+
+def test_the_alarm(root: Run) -> None:
+    root("systemctl start mlflow-backup-check")
+    root(
+        "cd /var/lib/mlflow-backup; cp status.json status.kept; "
+        'sed -i \'s/"last_success": [0-9]*/"last_success": 1700000000/\' status.json'
+    )
+    try:
+        fails(root, "systemctl start mlflow-backup-check")
+        said = root("journalctl -u mlflow-backup-check -n 20 --no-pager -o cat")
+        assert "must not be older than 30 hours" in said
+        assert "mlflow-backup-check.service" in root("sleep 1; cat /run/told")
+    finally:
+        root("cd /var/lib/mlflow-backup; mv status.kept status.json")
+
+
+def test_a_drill_passes_and_leaves_nothing(root: Run, play: Run) -> None:
+    root("systemctl start mlflow-backup")
+    said = " ".join(play("restore_drill.yml", user="ops").split())
+    for words in ("passed", "serves the restored data", "model to-be-backed-up",
+                  "the same files as the running service's; 3 predictions are equal"):  # fmt: skip
+        assert words in said
+    assert json.loads(root("cat /var/lib/mlflow-backup/drill.json"))["passed"]
+    assert root("ls /var/lib/mlflow-backup").split() == ["drill.json", "lock", "status.json"]
+
+
+def test_a_drill_notices_a_changed_model_and_a_killed_one_leaves_nothing(root: Run) -> None:
+    file = "$(find /var/lib/mlflow/artifacts_local -name model.skops | xargs ls -t | head -1)"
+    root(f'file={file}; echo "$file" > /root/fetched-name; cp -p "$file" /root/fetched-file; '
+         'printf xyz >> "$file"')  # fmt: skip
+    try:
+        said = fails(root, "mlflow-backup drill")
+        assert "model to-be-backed-up" in said and "differs from the running service's" in said
+        assert "model.skops" in said
+        root(
+            "systemctl start --no-block mlflow-backup-drill; "
+            "until systemctl is-active -q mlflow-backup-sandbox@restore || "
+            "[ $(systemctl show -P ActiveState mlflow-backup-sandbox@restore) = activating ]; "
+            "do sleep 0.1; done; systemctl kill --signal=KILL mlflow-backup-drill; sleep 3"
+        )
+        assert root("pgrep -u mlflow-drill || true") == ""
+        assert "drill" not in root("ls /var/lib/mlflow-backup | grep -v json || true")
+    finally:
+        root('cp -p /root/fetched-file "$(cat /root/fetched-name)"; rm /root/fetched-*; '
+             "systemctl reset-failed")  # fmt: skip

@@ -1,0 +1,362 @@
+"""Where a backup comes from and goes to, reached by Debian's rclone: directories and S3 alike.
+
+rclone is told everything by its environment: no secret is in an argument, no file is left behind.
+
+Nothing but the standard library is used, so that any Python 3.9 or later runs it.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from backup_sets import MANIFEST, Artifact, Trouble
+
+KEY_FILE = Path("/etc/mlflow/backup.key")
+SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
+NOTHING_THERE = 3  # rclone's exit code for a directory that does not exist
+
+# The variables of an S3 in the service's settings, and in ours.
+SERVICE_S3 = {
+    "endpoint_url": "MLFLOW_S3_ENDPOINT_URL",
+    "region": "AWS_DEFAULT_REGION",
+    "access_key": "AWS_ACCESS_KEY_ID",
+    "secret_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+    "addressing_style": "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE",
+    "ca_bundle": "AWS_CA_BUNDLE",
+}
+OUR_S3 = {key: f"MLFLOW_BACKUP_S3_{key.upper()}" for key in SERVICE_S3}
+
+# What S3 or rclone says, and what to do. The first counts.
+REMEDIES = {
+    "InvalidAccessKeyId|SignatureDoesNotMatch": "does not accept this key. Set {prefix}access_key "
+    "and {prefix}secret_key.",
+    "AccessDenied|Forbidden|403": "does not let this key do that ({said}). It needs ListBucket, "
+    "GetObject, PutObject, PutObjectAcl and DeleteObject.",
+    "NoSuchBucket": "has no such bucket. Make it there, or set {place}.",
+    "x509|certificate": "has a certificate that this host does not trust ({said}). Set "
+    "{prefix}ca_bundle to a PEM file on this host with its CA.",
+    "no such host|connection refused|i/o timeout|no route|network is unreachable": "does not "
+    "answer ({said}). Set {prefix}endpoint_url.",
+    "NoCredentialProviders|no valid credential": "wants a key. Set {prefix}access_key and "
+    "{prefix}secret_key.",
+    "AuthorizationHeaderMalformed|PermanentRedirect|301": "is of another region. Set "
+    "{prefix}region.",
+    "HTTP response to HTTPS client": "speaks no TLS. Set {prefix}endpoint_url to http://...",
+    "no space left on device": "is full: {said}. Free some space, or set {place}.",
+}
+
+
+def s3_environment(
+    remote: str, settings: Mapping[str, str], names: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment that makes an S3 known to rclone under a name."""
+    found = {key: settings.get(name, "") for key, name in names.items()}
+    style = found["addressing_style"] or ("path" if found["endpoint_url"] else "virtual")
+    options = {
+        "TYPE": "s3",
+        "PROVIDER": "Other" if found["endpoint_url"] else "AWS",
+        "ENDPOINT": found["endpoint_url"],
+        "REGION": found["region"],
+        "ACCESS_KEY_ID": found["access_key"],
+        "SECRET_ACCESS_KEY": found["secret_key"],
+        "SESSION_TOKEN": found["session_token"],
+        "ENV_AUTH": "" if found["access_key"] else "true",  # the instance's role
+        "FORCE_PATH_STYLE": str(style == "path").lower(),
+        "NO_CHECK_BUCKET": "true",  # buckets are other people's to make
+        "NO_HEAD": "true",  # what was put is read again, all of it
+        "ACL": "bucket-owner-full-control",  # what buckets without ACLs accept; rclone sends one
+    }
+    return {f"RCLONE_CONFIG_{remote}_{key}": value for key, value in options.items() if value}
+
+
+class Store:
+    """A directory or an S3 prefix, as rclone sees it.
+
+    Attributes:
+        place: for people: /var/backups/mlflow, s3://bucket/prefix.
+        local: its directory; None for S3.
+    """
+
+    def __init__(
+        self, place: str, settings: Mapping[str, str], names: Mapping[str, str], variable: str
+    ) -> None:
+        self.place, self.variable = place, variable
+        # Others' variables are for other S3s.
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RCLONE_", "AWS_"))
+        } | {"RCLONE_CONFIG": "/dev/null", "RCLONE_FAST_LIST": "true", "RCLONE_CONTIMEOUT": "15s"}
+        self.local: Path | None = None
+        self.ca: Path | None = None
+        self.s3_prefix = ""
+        if place.startswith("s3://"):
+            remote = "SERVICE" if names is SERVICE_S3 else "TARGET"
+            self.environment |= s3_environment(remote, settings, names)
+            if ca := settings.get(names["ca_bundle"]):
+                self.ca = Path(ca)
+            self.remote = f"{remote}:{place[5:].rstrip('/')}"
+            self.s3_prefix = "mlflow_server_s3_" if names is SERVICE_S3 else "mlflow_backup_s3_"
+        else:
+            self.local = Path(place).resolve()  # rclone does not follow it
+            self.remote = str(self.local)
+
+    @classmethod
+    def directory(cls, path: Path) -> Store:
+        """Return a directory of this host."""
+        return cls(str(path), {}, OUR_S3, "another directory")
+
+    def at(self, path: str = "") -> str:
+        """Return the name that rclone knows a path by."""
+        if not path:
+            return self.remote
+        return f"{self.remote}{'' if self.remote.endswith(':') else '/'}{path}"
+
+    def rclone(
+        self, *arguments: str, stdin: str = "", other: Store | None = None, ok: int = 0
+    ) -> str:
+        """Run rclone and return what it prints.
+
+        Args:
+            *arguments: its own.
+            stdin: what it reads.
+            other: a second store that the arguments name.
+            ok: a further exit code that is no failure.
+
+        Raises Trouble with what it said, and what to do about it.
+        """
+        stores = [self, *([other] if other else [])]
+        environment = {name: value for store in stores for name, value in store.environment.items()}
+        bundles = {store.ca for store in stores if store.ca}
+        with tempfile.NamedTemporaryFile() as trusted:
+            if bundles:  # rclone takes but one file, and then forgets the host's own CAs
+                for bundle in [SYSTEM_CA, *bundles]:
+                    trusted.write(bundle.read_bytes() + b"\n")
+                trusted.flush()
+                environment["RCLONE_CA_CERT"] = trusted.name
+            done = subprocess.run(
+                ["rclone", *arguments], env=environment, input=stdin, capture_output=True,
+                text=True, check=False,
+            )  # fmt: skip
+        if done.returncode in (0, ok):
+            return done.stdout
+        raise Trouble(self.explained(arguments[0], done.stderr))
+
+    def explained(self, verb: str, stderr: str) -> str:
+        """Return what went wrong, and what to do."""
+        lines = [re.sub(r"^[\d/]+ [\d:]+ ", "", line) for line in stderr.strip().splitlines()]
+        said = next((line for line in lines if line.startswith("ERROR")), (lines or ["?"])[-1])
+        said = " ".join(re.sub(r"\s*(status code|request id|host id):.*", "", said).split())
+        for pattern, remedy in REMEDIES.items():
+            if re.search(pattern, stderr):
+                words = remedy.format(said=said, prefix=self.s3_prefix, place=self.variable)
+                return f"{self.place} {words}"
+        hint = f" Look at the {self.s3_prefix}* variables." if self.s3_prefix else ""
+        return f"{self.place}: rclone {verb}: {said}{hint}"
+
+    def sizes(self, path: str = "") -> dict[str, int]:
+        """Return all files below a path, and their sizes."""
+        return {entry.path: entry.size for entry in self.listed(path, "--no-modtime")}
+
+    def listed(self, path: str = "", *options: str) -> list[Artifact]:
+        """Return all files below a path, each with its size and time."""
+        if self.local and not (self.local / path).is_dir():
+            return []
+        text = self.rclone(
+            "lsjson", "--recursive", "--files-only", "--no-mimetype", *options, self.at(path),
+            ok=NOTHING_THERE,
+        )  # fmt: skip
+        entries = json.loads(text) if text.strip().endswith("]") else []
+        return [
+            Artifact(entry["Path"], entry["Size"], entry.get("ModTime", "")) for entry in entries
+        ]
+
+    def hashes(self, paths: Iterable[str], path: str = "") -> dict[str, str]:
+        """Read files and return their SHA-256; one that cannot be read is missing in it."""
+        names = lines(paths)
+        if not names:
+            return {}
+        said = self.rclone(
+            "hashsum", "SHA256", "--download", "--files-from-raw", "-", self.at(path),
+            stdin=names, ok=5,
+        )  # fmt: skip
+        found = re.findall(r"(?m)^([0-9a-f]{64})  (.*)$", said)
+        return {file: sha256 for sha256, file in found}
+
+    def copy(self, paths: Iterable[str], source: str, to: Store, destination: str) -> None:
+        """Copy files to another store; one that is gone meanwhile is no failure."""
+        if names := lines(paths):
+            to.rclone(
+                "copy", "--files-from-raw", "-", "--no-traverse", "--no-check-dest",
+                "--retries", "5", "--retries-sleep", "5s",
+                self.at(source), to.at(destination), stdin=names, other=self,
+            )  # fmt: skip
+
+    def read(self, path: str) -> str:
+        """Return a file's text."""
+        return self.rclone("cat", self.at(path))
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file: all of it, or nothing."""
+        self.rclone("rcat", self.at(f"{path}.new"), stdin=text)
+        self.rclone("moveto", self.at(f"{path}.new"), self.at(path))
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files."""
+        if names := lines(paths):
+            self.rclone("delete", "--files-from-raw", "-", self.at(), stdin=names)
+
+
+def lines(paths: Iterable[str]) -> str:
+    """Return paths as rclone reads them. Raises Trouble for a name that has lines itself."""
+    names = list(paths)
+    if bad := [name for name in names if "\n" in name]:
+        raise Trouble(f"The name of {bad[0]!r} has a line break, which rclone cannot be told.")
+    return "".join(f"{name}\n" for name in names)
+
+
+class Target:
+    """Where the sets are: a store, or what is encrypted in it.
+
+    Encrypted, every file is, with a password made once on the host. It lies beside the sets in
+    `key.age`, encrypted to the recipient, whose identity alone opens it on another host. `key.json`
+    says for whom, and which password it is.
+    """
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self.recipient = settings.get("MLFLOW_BACKUP_RECIPIENT", "")
+        self.identity = settings.get("MLFLOW_BACKUP_IDENTITY", "")
+        self.plain = Store(
+            settings["MLFLOW_BACKUP_TARGET"], settings, OUR_S3, "mlflow_backup_target"
+        )
+        self.place, self.local = self.plain.place, self.plain.local
+        self.store = self.plain
+
+    def look(self) -> dict[str, str]:
+        """Return what key.json says; nothing where the target is not encrypted, or still empty."""
+        there = {entry.path for entry in self.plain.listed("", "--max-depth", "1", "--no-modtime")}
+        if "key.json" not in there:
+            return {}
+        found: dict[str, str] = json.loads(self.plain.read("key.json"))
+        return found
+
+    def open(self) -> None:
+        """Have the sets read and written as they are: with the host's password, or the identity.
+
+        Raises Trouble where it is encrypted and neither fits.
+        """
+        if known := self.look():
+            self._encrypt(self._password(known))
+        elif self.recipient:
+            raise Trouble(f"{self.place} has no key.json, and mlflow_backup_recipient is set.")
+
+    def _password(self, known: Mapping[str, str]) -> str:
+        """Return the password that a target's files have."""
+        if self.identity:
+            with tempfile.TemporaryDirectory() as place:
+                self.plain.rclone("copyto", self.plain.at("key.age"), f"{place}/key.age")
+                password = age(
+                    "--decrypt", "--identity", "-", f"{place}/key.age", stdin=self.identity
+                )
+        elif KEY_FILE.is_file():
+            password = KEY_FILE.read_text().strip()
+        else:
+            raise Trouble(
+                f"{self.place} is encrypted to {known['recipient']}, and this host has no key for "
+                "it. Set mlflow_backup_identity to the file with that recipient's identity."
+            )
+        if mark(password) != known["key"]:
+            raise Trouble(
+                f"{self.place} is encrypted with another key than that of this host. Set "
+                "mlflow_backup_identity, by which the host takes that key over; or another "
+                "mlflow_backup_target."
+            )
+        return password
+
+    def _encrypt(self, password: str) -> None:
+        """Put rclone's encryption in front of the store; names stay readable."""
+        self.store = copy.copy(self.plain)
+        self.store.remote = "SETS:"
+        self.store.environment = {
+            **self.plain.environment,
+            "RCLONE_CONFIG_SETS_TYPE": "crypt",
+            "RCLONE_CONFIG_SETS_REMOTE": self.plain.remote,
+            "RCLONE_CONFIG_SETS_FILENAME_ENCRYPTION": "off",
+            "RCLONE_CONFIG_SETS_DIRECTORY_NAME_ENCRYPTION": "false",
+            "RCLONE_CONFIG_SETS_PASSWORD": self.plain.rclone(
+                "obscure", "-", stdin=password
+            ).strip(),
+        }
+
+    def prepare(self) -> list[str]:
+        """See that files come and go, and see to the key. Return what was changed.
+
+        Raises Trouble.
+        """
+        changes = []
+        if self.local and not self.local.is_dir():
+            self.local.mkdir(mode=0o700, parents=True)
+            changes.append(f"made {self.local}")
+        probe = f"probe-{secrets.token_hex(8)}"
+        self.plain.write(probe, probe)
+        if self.plain.read(probe) != probe:
+            raise Trouble(f"{self.place} does not give back what was put there.")
+        self.plain.remove([probe])
+
+        known = self.look()
+        if known and not self.recipient:
+            raise Trouble(
+                f"{self.place} is encrypted, and mlflow_backup_recipient is empty. Set it to "
+                f"{known['recipient']}, or another mlflow_backup_target."
+            )
+        if not self.recipient:
+            return changes
+        if known:
+            password = self._password(known)
+        elif [path for path in self.plain.sizes() if path.endswith(f"/{MANIFEST}")]:
+            raise Trouble(
+                f"{self.place} holds sets that are not encrypted, and mlflow_backup_recipient is "
+                "set. Set another mlflow_backup_target."
+            )
+        else:
+            password = KEY_FILE.read_text().strip() if KEY_FILE.is_file() else secrets.token_hex(32)
+        if not KEY_FILE.is_file() or KEY_FILE.read_text().strip() != password:
+            unfinished = KEY_FILE.with_name("backup.key.new")  # root's alone, by the umask
+            unfinished.write_text(f"{password}\n")
+            unfinished.rename(KEY_FILE)
+            changes.append(f"wrote {KEY_FILE}")
+        if known.get("recipient") != self.recipient:
+            self.plain.write(
+                "key.age", age("--armor", "--recipient", self.recipient, stdin=password)
+            )
+            text = json.dumps({"recipient": self.recipient, "key": mark(password)}) + "\n"
+            self.plain.write("key.json", text)
+            changes.append(f"encrypted the key to {self.recipient}")
+        return changes
+
+
+def mark(password: str) -> str:
+    """Return by what a password is known that nobody is told."""
+    return hashlib.sha256(password.encode()).hexdigest()[:16]
+
+
+def age(*arguments: str, stdin: str) -> str:
+    """Run age and return what it prints. Raises Trouble."""
+    done = subprocess.run(
+        ["age", *arguments], input=stdin, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return done.stdout.strip()
+    said = next(iter(done.stderr.strip().splitlines()), "").removeprefix("age: ")
+    variable = "recipient" if "--recipient" in arguments else "identity"
+    raise Trouble(f"age does not take mlflow_backup_{variable}: {said}.")

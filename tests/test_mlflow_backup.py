@@ -1,0 +1,347 @@
+"""The role mlflow_backup: which files a set needs, what is removed when, and what people are told.
+
+That copies are whole, encrypted and restorable is seen on hosts: molecule/*/tests/test_backup.py.
+"""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ROLE = ROOT / "roles/mlflow_backup"
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+
+MOMENT = 1_795_000_000.5  # 2026-11-18T11:06:40.5Z
+LAST = "20261118T110640Z"
+NEXT = "20261119T110640Z"
+
+
+@pytest.fixture(scope="module")
+def sets() -> ModuleType:
+    return importlib.import_module("backup_sets")
+
+
+@pytest.fixture
+def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program, with a state directory of its own."""
+    module = importlib.import_module("backup")
+    monkeypatch.setattr(module, "STATE", tmp_path)
+    return module
+
+
+def test_a_name_is_its_moment(sets: ModuleType) -> None:
+    assert sets.name(MOMENT) == LAST
+    assert sets.seconds(LAST) == int(MOMENT)
+
+
+def manifest(sets: ModuleType, stamp: str, *artifacts: Any) -> str:
+    """Return a manifest's text."""
+    databases = {"tracking": {"file": "tracking.db", "sha256": "d" + stamp, "counts": {}}}
+    asked = {"set": stamp, "databases": databases, "files": [{"file": "s", "sha256": "s"}]}
+    return str(sets.written(asked, artifacts))
+
+
+def test_a_manifest_is_read_as_it_was_written(sets: ModuleType) -> None:
+    artifact = sets.Artifact("1/a b/ü", 3, "2026-11-18T11:06:39.5Z", "abc", LAST)
+    text = manifest(sets, NEXT, artifact)
+    found, artifacts = sets.read(NEXT, text)
+    assert artifacts == [artifact]
+    assert sets.files(found, artifacts) == {
+        f"{NEXT}/tracking.db": f"d{NEXT}", f"{NEXT}/s": "s", f"{LAST}/artifacts/1/a b/ü": "abc",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "a/../../../b", "a//b"])
+def test_a_manifest_does_not_reach_out_of_its_set(sets: ModuleType, path: str) -> None:
+    """Who writes into a target that is not encrypted does not write elsewhere on this host."""
+    text = manifest(sets, LAST, sets.Artifact(path, 3, "t", "abc", LAST))
+    with pytest.raises(sets.Trouble, match="it names a file"):
+        sets.read(LAST, text)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-20],
+        lambda text: "",
+        lambda text: text.replace('"size": 3', '"size": 4'),
+        lambda text: text.replace('"digest"', '"digets"'),
+    ],
+)
+def test_a_damaged_manifest_is_named(sets: ModuleType, damage: Any) -> None:
+    text = manifest(sets, LAST, sets.Artifact("a", 3, "t", "abc", LAST))
+    with pytest.raises(sets.Trouble, match=f"Set {LAST} is damaged: manifest.json"):
+        sets.read(LAST, damage(text))
+
+
+# name: (what is different now, what the target has of it, whether the file is copied)
+CHANGES: dict[str, tuple[dict[str, Any], int | None, bool]] = {
+    "nothing": ({}, 3, False),
+    "the size": ({"size": 4}, 3, True),
+    "the time": ({"modified": "2026-11-18T11:06:39.600000000Z"}, 3, True),
+    "it is gone from the target": ({}, None, True),
+    "it was cut off in the target": ({}, 2, True),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_only_what_no_set_has_is_copied(sets: ModuleType, case: str) -> None:
+    change, size, copied = CHANGES[case]
+    old = "20261101T000000Z"
+    usual = {"path": "a", "size": 3, "modified": "2026-11-18T11:06:39.500000000Z"}
+    before = [sets.Artifact(**usual, sha256="abc", set=old)]
+    there = {} if size is None else {f"{old}/artifacts/a": size}
+    now = sets.Artifact(**{**usual, **change})
+    kept, fresh = sets.to_copy([now], before, MOMENT, there)
+    assert (kept, fresh) == (([], [now]) if copied else (before, []))
+
+
+@pytest.mark.parametrize(
+    "modified, copied",
+    [("2026-11-18T11:06:39.000000000Z", True), ("2026-11-18T11:06:37.000000000Z", False)],
+)
+def test_an_object_of_the_backup_s_second_is_copied_again(
+    sets: ModuleType, modified: str, copied: bool
+) -> None:
+    """S3 says no more than the second: it could have been written twice in it."""
+    artifact = sets.Artifact("a", 3, modified, "abc", LAST)
+    _, fresh = sets.to_copy([artifact], [artifact], MOMENT, {artifact.file: 3})
+    assert bool(fresh) == copied
+
+
+def test_what_did_not_arrive_is_told_from_what_did(sets: ModuleType) -> None:
+    """The copy's own size counts, since a file may have been written anew after it was listed."""
+    arrived, lost, damaged = (sets.Artifact(path, 3, "t") for path in ("a", "b", "c"))
+    done, missing = sets.copied([arrived, lost, damaged], NEXT, {"a": "abc"}, {"a": 5, "c": 3})
+    assert done == [sets.Artifact("a", 5, "t", "abc", NEXT)]
+    assert missing == [lost, damaged]
+
+
+# name: (ages of the sets in days, days, sets that stay at least, ages of those that go)
+RETENTION: dict[str, tuple[list[float], int, int, list[float]]] = {
+    "by age": ([1, 5, 29.9, 30.1, 40], 30, 1, [40, 30.1]),
+    "old ones stay where there are no others": ([50, 60, 70], 30, 2, [70]),
+    "the newest always stays": ([50], 0, 0, []),
+    "by number alone": ([0.1, 0.2, 0.3], 0, 2, [0.3]),
+    "nothing to remove": ([], 30, 7, []),
+}
+
+
+@pytest.mark.parametrize("case", RETENTION)
+def test_retention(sets: ModuleType, case: str) -> None:
+    ages, days, least, gone = RETENTION[case]
+    stamps = [sets.name(MOMENT - age * 86400) for age in ages]
+    expected = [sets.name(MOMENT - age * 86400) for age in gone]
+    assert sets.expired(stamps, MOMENT, days, least) == expected
+
+
+def test_a_file_goes_when_no_kept_set_needs_it(sets: ModuleType) -> None:
+    """Of sets that are expired or unfinished; never what is somebody else's."""
+    there = [
+        "20260101T000000Z/manifest.json", "20260101T000000Z/artifacts/needed",
+        "20260101T000000Z/artifacts/not", "20260202T000000Z/artifacts/unfinished",
+        f"{LAST}/manifest.json", f"{LAST}/artifacts/own", "key.age", "lost+found/x", "2026/mine",
+    ]  # fmt: skip
+    needed = {"20260101T000000Z/artifacts/needed", f"{LAST}/artifacts/own"}
+    assert sets.unneeded(there, [LAST], needed) == [
+        "20260101T000000Z/manifest.json", "20260101T000000Z/artifacts/not",
+        "20260202T000000Z/artifacts/unfinished",
+    ]  # fmt: skip
+
+
+def test_amounts_and_ages_for_people(sets: ModuleType) -> None:
+    amounts = [sets.amount(count) for count in (0, 999, 1000, 15_500, 3.2e9, 5e15)]
+    assert amounts == ["0 bytes", "999 bytes", "1.0 kB", "16 kB", "3.2 GB", "5000 TB"]
+    ages = [sets.ago(span) for span in (5, 60, 7199, 7200, 86400, 172800)]
+    assert ages == ["5 s", "1 minute", "119 minutes", "2 hours", "24 hours", "2 days"]
+
+
+# name: (what status.json says, words of the sentence, whether it is an alarm)
+STATUS: dict[str, tuple[dict[str, Any], list[str], bool]] = {
+    "fresh": ({"last_success": MOMENT - 3600, "set": LAST}, ["60 minutes old", LAST], False),
+    "too old": (
+        {"last_success": MOMENT - 31 * 3600, "set": LAST},
+        ["31 hours old", "mlflow_backup_max_age_hours", "systemctl start mlflow-backup"], True,
+    ),
+    "failing, and not too old yet": (
+        {"last_success": MOMENT - 3600, "set": LAST, "error": "s3://b has no such bucket."},
+        ["Since then: s3://b has no such bucket."], False,
+    ),
+    "never": ({"last_success": 0, "set": ""}, ["No backup was ever made"], True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STATUS)
+def test_the_alarm(backup: ModuleType, case: str) -> None:
+    says, words, alarm = STATUS[case]
+    backup.note(max_age_hours=30, **says)
+    assert (backup.STATE / "status.json").stat().st_mode & 0o777 == 0o644
+    if alarm:
+        with pytest.raises(backup.Trouble) as raised:
+            backup.status(MOMENT)
+        sentence = str(raised.value)
+    else:
+        sentence = backup.status(MOMENT)
+    for word in words:
+        assert word in sentence
+
+
+def test_files_born_later_are_left_out(backup: ModuleType, tmp_path: Path) -> None:
+    """One that was there before, and was written anew since, is not: its run needs it."""
+    moments = []
+    for name in ("early", "rewritten", "late"):
+        (tmp_path / name).write_text("1")
+        born = subprocess.check_output(["stat", "--format=%W %.9W", tmp_path / name], text=True)
+        if born.startswith("0"):
+            pytest.fail("This file system knows no birth of files.")
+        moments.append(float(born.split()[1]))
+        if name == "rewritten":
+            subprocess.run(["sleep", "0.1"], check=True)
+    (tmp_path / "rewritten").write_text("2")
+    names = ["early", "rewritten", "late", "gone"]
+    assert backup.born_after(tmp_path, names, (moments[1] + moments[2]) / 2) == {"late"}
+    assert backup.born_after(tmp_path, names, moments[2] + 1) == set()
+
+
+# What rclone 1.60 said when it was tried: words of the answer.
+SAID = {
+    "2026/11/24 06:29:17 ERROR : probe: Failed to copy: SignatureDoesNotMatch: The request "
+    "signature we calculated\n\tstatus code: 403, request id: X, host id: \n2026/11/24 06:29:17 "
+    "Failed to rcat: SignatureDoesNotMatch": [
+        "does not accept this key", "mlflow_backup_s3_secret_key",
+    ],
+    "ERROR : probe: Failed to copy: NoSuchBucket: The specified bucket does not exist": [
+        "s3://b/p has no such bucket", "mlflow_backup_target",
+    ],
+    'Put "https://s3/b/p": x509: certificate signed by unknown authority': [
+        "does not trust", "mlflow_backup_s3_ca_bundle",
+    ],
+    'Put "https://s3/b/p": dial tcp: lookup s3: no such host': ["mlflow_backup_s3_endpoint_url"],
+    "Failed to copy: Forbidden: Forbidden": ["PutObjectAcl"],
+    'Put "https://s3": http: server gave HTTP response to HTTPS client': ["speaks no TLS"],
+    "something new": ["something new", "mlflow_backup_s3_*"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_rclone_says_becomes_a_sentence(said: str) -> None:
+    stores = importlib.import_module("backup_stores")
+    store = stores.Store("s3://b/p", {}, stores.OUR_S3, "mlflow_backup_target")
+    sentence = store.explained("rcat", said)
+    assert sentence.startswith("s3://b/p")
+    for word in SAID[said]:
+        assert word in sentence
+
+
+def test_no_secret_of_another_s3_reaches_rclone(monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = importlib.import_module("backup_stores")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("RCLONE_CONFIG", "/root/.rclone.conf")
+    settings = {"MLFLOW_BACKUP_S3_SECRET_KEY": "ours", "MLFLOW_BACKUP_S3_ACCESS_KEY": "key"}
+    found = stores.Store("s3://b/p", settings, stores.OUR_S3, "").environment
+    assert "canary" not in found.values()
+    assert found["RCLONE_CONFIG"] == "/dev/null"
+    assert found["RCLONE_CONFIG_TARGET_SECRET_ACCESS_KEY"] == "ours"  # noqa: S105
+    assert "RCLONE_CONFIG_TARGET_ENV_AUTH" not in found
+
+
+# name: (files that differ, gone from the service, what the sandbox saw, words, whether it is good)
+MODELS: dict[str, tuple[list[str], bool, dict[str, Any] | None, list[str], bool]] = {
+    "equal": ([], False, {"predictions": 3, "same": True, "settled": True}, ["3 pred"], True),
+    "files differ": (["model.skops"], False, None, ["differs", "model.skops"], False),
+    "it predicts something else": (
+        [], False, {"predictions": 3, "same": False, "settled": True}, ["something else"], False,
+    ),
+    "it rolls dice": (
+        [], False, {"predictions": 3, "same": False, "settled": False}, ["each time"], True,
+    ),
+    "not this host's kind": (
+        [], False, {"backup_error": "no torch", "service_error": "no torch"}, ["no torch"], True,
+    ),
+    "broken in the backup alone": ([], False, {"backup_error": "x"}, ["from the backup"], False),
+    "deleted since": ([], True, {"predictions": 3, "settled": True}, ["gone", "loads"], True),
+    "no example": ([], False, {"input": "unknown"}, ["neither an example"], True),
+    "not looked at": ([], False, None, ["the same files"], True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_what_a_drill_says_of_a_model(case: str) -> None:
+    different, gone, found, words, good = MODELS[case]
+    said, is_good = importlib.import_module("backup_drill").verdict(different, gone, found)
+    assert is_good == good
+    for word in words:
+        assert word in said
+
+
+def play(tmp_path: Path, task: dict[str, Any], variables: dict[str, Any]) -> tuple[int, str]:
+    """Run a task with the role's variables; return its code and what it said."""
+    tasks = {
+        "hosts": "localhost", "connection": "local", "gather_facts": False,
+        "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"], "tasks": [task],
+    }  # fmt: skip
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([tasks]))
+    asked = {
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "mlflow_backup_environment": "/opt/mlflow/current",
+        **variables,
+    }
+    done = subprocess.run(
+        [ANSIBLE, "-i", "localhost,", tmp_path / "playbook.yml", "-e", json.dumps(asked)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, " ".join(done.stdout.split())
+
+
+RECIPIENT = "age1nj75272n6n7p5zmkq7vxpd72npcucdruyy88m6vdkxsfae7nfqpsk2ewkq"
+# name: (variables, words that the one error must have)
+BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
+    "no place": ({"mlflow_backup_target": "backups"}, ["mlflow_backup_target", "absolute"]),
+    "a home": ({"mlflow_backup_target": "/home/ops/b"}, ["mlflow_backup_target", "/home"]),
+    "S3 in the clear": (
+        {"mlflow_backup_target": "s3://b/p"}, ["mlflow_backup_recipient", "age-keygen", "plain"],
+    ),
+    "not a key": ({"mlflow_backup_recipient": "age1x"}, ["mlflow_backup_recipient", "58"]),
+    "an identity": (
+        {"mlflow_backup_recipient": "AGE-SECRET-KEY-1X"}, ["mlflow_backup_recipient", "public"],
+    ),
+    "no identity": ({"mlflow_backup_identity": "/nowhere"}, ["mlflow_backup_identity", "no such"]),
+    "half a key": ({"mlflow_backup_s3_secret_key": "x"}, ["mlflow_backup_s3_access_key", "both"]),
+    "no set": ({"mlflow_backup_keep_sets": 0}, ["mlflow_backup_keep_sets is 0"]),
+    "a file": ({"mlflow_backup_postgresql_bin": "pg"}, ["mlflow_backup_postgresql_bin"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused(case: str, tmp_path: Path) -> None:
+    """One error names the variable, what is allowed and the file."""
+    variables, words = BAD_INPUT[case]
+    role = {"name": "mlflow_backup", "tasks_from": "preflight"}
+    code, said = play(tmp_path, {"ansible.builtin.import_role": role}, variables)
+    assert code == 2
+    assert said.count("fatal:") == 1
+    for word in [*words, "group_vars", "Nothing was changed"]:
+        assert word in said
+
+
+def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Passwords of any kind, and an identity of several lines."""
+    secret, identity = '50% "quoted" \\ $HOME & #', "# made\nAGE-SECRET-KEY-1X\n"
+    task = {
+        "ansible.builtin.template": {
+            "src": f"{ROLE}/templates/backup.env.j2", "dest": f"{tmp_path}/env", "mode": "0600",
+        },
+        "vars": {"__mlflow_backup_settings": {"SECRET": secret, "IDENTITY": identity, "NO": ""}},
+    }  # fmt: skip
+    code, said = play(tmp_path, task, {})
+    assert code == 0, said
+    settings = importlib.import_module("service_settings")
+    found = settings.parse((tmp_path / "env").read_text())
+    assert found == {"SECRET": secret, "IDENTITY": identity}
