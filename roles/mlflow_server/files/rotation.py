@@ -146,8 +146,9 @@ def restart() -> None:
     """Restart the service, which ends when it is ready. Raises Refused with its last words."""
     run("systemctl", "reset-failed", UNIT)  # starts that failed before do not count
     if run("systemctl", "restart", UNIT).returncode:
+        start = shown("InvocationID")
         words = run("journalctl", "--no-pager", "--output=cat", "--lines=15",
-                    f"_SYSTEMD_INVOCATION_ID={shown('InvocationID')}")  # fmt: skip
+                    f"_SYSTEMD_INVOCATION_ID={start}", "+", f"INVOCATION_ID={start}")  # fmt: skip
         raise Refused(words.stdout.strip())
 
 
