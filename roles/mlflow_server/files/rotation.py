@@ -99,7 +99,8 @@ class Service:
                 raise Refused(f"{path} has no line {line}; it is not as the role writes it.")
 
         for part, value in side.get("s3_key", {}).items():
-            say(self.env, f"{S3[part]}=", f'{S3[part]}="{value}"')
+            quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+            say(self.env, f"{S3[part]}=", f'{S3[part]}="{quoted}"')
         if password := side.get("database_password"):
             uri = with_password(self.settings["MLFLOW_BACKEND_STORE_URI"], password)
             name = "MLFLOW_BACKEND_STORE_URI"
