@@ -187,6 +187,7 @@ STATES: dict[str, tuple[dict[str, object], bool]] = {
     "a key that all can read": ({"amiss": ["/etc/ssl/mlflow/mlflow.key"]}, True),
     "other names": ({"names": ["DNS:mlflow.example.com", "DNS:more.example.com"]}, True),
     "an old CA's": ({"pem": certificate(MINE, NAMES, 300, OTHER)}, True),
+    "a CA that makes way for another": ({"trusted": "both"}, True),
     "another CA's certificate beside it": ({"ca": certificate(OTHER, [], 3000)}, True),
     "near its end": ({"pem": certificate(MINE, NAMES, 29, CA)}, True),
     "not yet near its end": ({"pem": certificate(MINE, NAMES, 31, CA)}, False),
@@ -200,6 +201,7 @@ def test_what_is_due(tmp_path: Path) -> None:
         "pem": certificate(MINE, NAMES, 300, CA),
         "pair": True,
         "ca": ca,
+        "trusted": ca,
         "amiss": [],
         "names": ["DNS:mlflow.example.com"],
     }
@@ -218,7 +220,10 @@ def test_what_is_due(tmp_path: Path) -> None:
         {
             "ansible.builtin.set_fact": {
                 "__certificate_probe": {"stdout": "{{ seen }}"},
-                "__certificate_ca_seen": {"pem": ca},
+                "__certificate_ca_seen": {
+                    "pem": ca,
+                    "trusted": "{{ (seen | from_json).trusted }}",
+                },
             }
         },
         {"ansible.builtin.assert": {"that": "__certificate_due == due"}},

@@ -174,10 +174,7 @@ def test_unit_follows_the_environment(render: Render) -> None:
     """One link moves between versions, and the unit need not be written anew."""
     unit = render("mlflow.service")
     assert "ExecStart=/opt/mlflow/current/bin/python " in unit
-    assert (
-        "ExecStartPre=/opt/mlflow/current/bin/python /usr/local/lib/mlflow/database.py check"
-        in unit
-    )
+    assert "ExecStartPre=/opt/mlflow/current/bin/python /usr/local/lib/mlflow/settle.py\n" in unit
     assert "basic-auth" not in unit
     assert "chgrp" not in unit
 

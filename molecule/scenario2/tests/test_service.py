@@ -72,7 +72,7 @@ def test_modes(root: Run) -> None:
 
 def test_secrets_are_nowhere_else(root: Run) -> None:
     values = [line.split("=", 1)[1] for line in root("grep = /etc/mlflow/secrets.env").splitlines()]
-    assert len(values) == 2
+    assert len(values) == 3
     seen = root(
         "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; systemctl cat mlflow; systemctl show mlflow; "
         "journalctl --no-pager -o cat; find /etc /run /usr/local /opt/mlflow -maxdepth 3 -type f "
@@ -84,7 +84,7 @@ def test_secrets_are_nowhere_else(root: Run) -> None:
 
 def test_wal_and_schema(root: Run) -> None:
     assert root("head -c 20 /var/lib/mlflow/mlflow.db | od -An -tu1 -j18 -N2").split() == ["2", "2"]
-    assert root("systemctl show mlflow -p ExecStartPre").count("database.py check") == 1
+    assert root("systemctl show mlflow -p ExecStartPre").count("settle.py") == 1
 
 
 def test_uvloop_and_httptools_are_used(root: Run) -> None:

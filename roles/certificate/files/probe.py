@@ -73,10 +73,16 @@ answer = {
 if asked["authority"]:
     ca, ca_key = (f"{asked['authority']}/ca.{end}" for end in ("pem", "key"))
     answer["authority"] = text(ca) if pair(ca, ca_key) else ""
+    # While one CA makes way for another, both are trusted.
+    answer["trusted"] = text(f"{asked['authority']}/trusted.pem") or answer["authority"]
 if "pem" in asked:
     pem = text(asked["pem"])
-    # A run that was killed after it replaced the certificate has not reloaded what uses it.
-    written = os.stat(asked["pem"]).st_mtime if pem else 0
+    # A run that was killed after it replaced a file has not reloaded what uses it. And the CA's is
+    # one file for all certificates of a host.
+    written = max(
+        (os.stat(file).st_mtime for file in (asked["pem"], asked["ca"]) if os.path.exists(file)),
+        default=0,
+    )
     answer.update(
         names=sorted({subject(name) for name in asked["names"]}),
         pem=pem,

@@ -6,9 +6,13 @@ Nothing but the standard library is used, so that any Python 3.9 or later runs i
 from __future__ import annotations
 
 import configparser
+import json
 import os
+import re
 import shlex
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 ENV_FILE = Path("/etc/mlflow/server.env")
 
@@ -47,3 +51,14 @@ def databases(settings: dict[str, str]) -> dict[str, str]:
     if auth := authentication(settings):
         found["auth"] = auth["database_uri"]
     return found
+
+
+def with_password(uri: str, password: str) -> str:
+    """Return a database's address with another password, written as the role's templates do."""
+    written = quote(password, safe="")
+    return re.sub(r"(?<=://)([^:@/]*):[^@]*@", lambda found: f"{found[1]}:{written}@", uri, count=1)
+
+
+def rotation(settings: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the old and the new secrets while they are rotated, each by name; see rotation.py."""
+    return list(json.loads(settings.get("MLFLOW_ROTATION", "{}")).values())
