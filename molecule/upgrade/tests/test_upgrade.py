@@ -271,6 +271,6 @@ def test_a_downgrade_is_refused(lab: Lab, host: str) -> None:
     playbook = {SQLITE: "scenario2.yml", POSTGRESQL: "scenario3.yml"}[host]
     said = " ".join(lab.play(playbook, "--limit", host, code=2, mlflow_version=OLD).split())
     assert f"would be a downgrade of {host} from MLflow {NEW} to {OLD}" in said
-    assert f"playbooks/restore.yml -e mlflow_version={OLD} -e mlflow_restore_set=" in said
+    assert f"playbooks/restore.yml -e mlflow_version={OLD} -e mlflow_backup_set=" in said
     assert "Nothing was changed" in said
     assert serves(lab, host) == NEW

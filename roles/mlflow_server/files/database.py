@@ -5,9 +5,9 @@
   create          bring the schema into the databases that are empty, and touch no other
   migrate         bring the schema of the others to what this MLflow needs
   savable         see that `save` has the programs for it, and that they know the database's version
+  count           print as JSON how many of each there are that people would miss
   save DIR        copies of one moment into DIR, with manifest.json; the service may be running
   load DIR        replace what the databases hold by what was saved; all of a database, or nothing
-  administrator   let the administrator in with the password that the service's settings hold
 
 A migration happens by `migrate` alone: MLflow would do it silently when it starts on an older
 database, and no older MLflow reads the result. Run it with the environment's Python, as the
@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
-from service_settings import authentication, databases, read_settings
+from service_settings import databases, read_settings
 
 # Where each schema's migration scripts are in the mlflow package, and which tables may hold its
 # revision. The second of `auth` is that of MLflow before 3.6.
@@ -465,6 +465,17 @@ def counts(kind: str, connection: Any, there: set[str]) -> dict[str, int]:
     }
 
 
+def count(kind: str, uri: str) -> dict[str, int]:
+    """Return the number of rows in each table of a database that counts."""
+    if not uri.startswith(SQLITE):
+        with connect(uri) as connection:
+            return counts(kind, connection, tables(connection))
+    reading = sqlite3.connect(f"{Path(uri[len(SQLITE) :]).as_uri()}?mode=ro", uri=True)
+    with contextlib.closing(reading):
+        names = reading.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return counts(kind, reading, {row[0] for row in names})
+
+
 def program(name: str, uri: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start one of PostgreSQL's own programs on a database; its password goes by environment.
 
@@ -681,27 +692,6 @@ def migrate(kind: str, uri: str) -> None:
         upgrade.callback(url=uri, revision="head")
 
 
-def admit_administrator() -> None:
-    """Give the administrator the password of the service's settings, where she has another.
-
-    With the server's own functions, on its database: whoever restores a database on another host,
-    or changes the password, cannot ask the server.
-    """
-    settings = authentication(read_settings())
-    if not settings:
-        return
-    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
-
-    store = SqlAlchemyStore()
-    store.init_db(settings["database_uri"])
-    name, password = settings["admin_username"], settings["admin_password"]
-    if not store.has_user(name):
-        return  # MLflow makes her when it starts
-    if not store.authenticate_user(name, password):
-        store.update_user(name, password=password, is_admin=True)
-        print(f"{name} has the password of the settings now")
-
-
 def asked(from_stdin: bool) -> tuple[dict[str, str], dict[str, int]]:
     """Return the databases' addresses by kind, and the connections, see above.
 
@@ -716,8 +706,7 @@ def main() -> int:
     """Do what the arguments say; return the exit code."""
     parser = argparse.ArgumentParser(description="MLflow's databases.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("status", "check", "create", "migrate", "savable", "save", "load",
-                 "administrator"):  # fmt: skip
+    for verb in ("status", "check", "create", "migrate", "savable", "count", "save", "load"):
         action = verbs.add_parser(verb)
         action.add_argument("--stdin", action="store_true", help="read the addresses from stdin")
         if verb in ("save", "load"):
@@ -760,12 +749,12 @@ def act(arguments: argparse.Namespace, uris: dict[str, str], connections: dict[s
     elif arguments.verb == "savable":
         for uri in uris.values():
             check_savable(uri)
+    elif arguments.verb == "count":
+        print(json.dumps({kind: count(kind, uri) for kind, uri in uris.items()}))
     elif arguments.verb == "save":
         print(json.dumps(save(uris, arguments.directory)))
-    elif arguments.verb == "load":
-        load(uris, arguments.directory)
     else:
-        admit_administrator()
+        load(uris, arguments.directory)
     return 0
 
 

@@ -267,17 +267,14 @@ class Switch:
             print(f"The databases could not be saved: {error}", flush=True)
 
     def end(self, phase: str) -> None:
-        """Write down how it ended."""
-        self.enter(phase, ended_at=time.time())
+        """Write down how it ended. Without its plan a switch is over, whatever comes of the rest."""
         if phase != "stuck":
             self.plan.trial.unlink(missing_ok=True)
             (STATE / "plan.json").unlink()
+        self.enter(phase, ended_at=time.time())
 
     def run(self) -> None:
         """Go forward; or, where that does not work or was cut off, back."""
-        if self.state["phase"] in ("confirmed", "put back"):  # all but its last line was done
-            self.end(self.state["phase"])
-            return
         why = self.state.get("error") or "The host, or the switch itself, stopped in the middle."
         if self.state["phase"] == "begun" and MARKS.exists():  # not after a boot
             try:
