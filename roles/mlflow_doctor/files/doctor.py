@@ -188,7 +188,9 @@ class Patient:
             places = [*self.databases.values(), self.settings["MLFLOW_ARTIFACTS_DESTINATION"]]
         except (Unseen, OSError, ValueError, KeyError):
             return []  # said by the installation
-        databases = [str(Path(uri[len(SQLITE) :]).parent) for uri in places if SQLITE in uri]
+        databases = [
+            str(Path(uri[len(SQLITE) :]).parent) for uri in places if uri.startswith(SQLITE)
+        ]
         return [*databases, *(place for place in places if place.startswith("/"))]
 
     # A tracking server's host ---------------------------------------------------------------------
@@ -876,8 +878,8 @@ def version(p: Patient) -> Iterator[Finding]:
     if p["version"] and there != p["version"]:
         yield warning(
             f"{p.variables} says mlflow_version {p['version']}, and here is {there or 'none'}.",
-            "The next run of the playbook stops: an upgrade is a step of its own.",
-            f"{p.play('upgrade')}; or set mlflow_version back",
+            "The next run of the playbook upgrades it, and interrupts the service for that.",
+            f"{p.play('upgrade')}, when people can spare it; or set mlflow_version back",
         )
 
 
