@@ -581,7 +581,9 @@ def services(p: Patient) -> Iterator[Finding]:
                     f"{name} does not run; it is {state['ActiveState']} ({state['SubState']}). "
                     f"Its last words: {' / '.join(filter(None, words)) or 'none'}",
                     means,
-                    f"systemctl reset-failed {name}; systemctl start {name}; journalctl -u {name}",
+                    f"journalctl -fu {name} shows it start, or fail again and again"
+                    if state["ActiveState"] == "activating"
+                    else f"systemctl reset-failed {name}; systemctl start {name}",
                 )
             elif state["LoadState"] == "loaded" and state["UnitFileState"] == "disabled":
                 yield warning(
