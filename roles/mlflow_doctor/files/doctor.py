@@ -47,6 +47,7 @@ SQLITE = "sqlite:///"
 SEARCH = "/api/2.0/mlflow/experiments/search"
 ONE = b'{"max_results": 1}'
 CREDENTIALS = Path.home() / ".mlflow/credentials"
+MANAGED = "Ansible managed"  # at the top of each file that a role writes
 TIMEOUT = 10.0  # seconds that a server may take to answer
 LEAST_MB = 300  # free, below which MLflow does not work
 SKEW = {"warning": 30, "error": 300}  # seconds; S3 refuses requests from 900 on
@@ -611,7 +612,8 @@ def units(p: Patient) -> Iterator[Finding]:
     for pattern in ([p["unit"]] if "server" in p.kinds else []) + p["units"]:
         for state in show(pattern):
             name, read = state["Id"], state.get("DropInPaths", "").split()
-            # systemd may not know of a first one yet; /usr is the distribution's.
+            # systemd may not know of a first one yet; /usr is the distribution's, and what a role
+            # of some other playbook has added says so.
             there = [str(path) for path in paths(f"/etc/systemd/system/{name}.d/*.conf")]
             by_hand = [
                 path
@@ -619,6 +621,7 @@ def units(p: Patient) -> Iterator[Finding]:
                 if not path.startswith(("/usr/", "/lib/"))
                 and Path(path).parent.name == f"{name}.d"
                 and path not in wanted
+                and MANAGED not in Path(path).read_text(errors="replace")
             ]
             if by_hand:
                 yield warning(
@@ -942,6 +945,7 @@ def backup(p: Patient) -> Iterator[Finding]:
         return
     last = json.loads(file.read_text(encoding="utf-8"))
     age, limit = (time.time() - (last.get("last_success") or 0)) / 3600, last["max_age_hours"]
+    limit = limit or float("inf")  # 0: it may be as old as it likes
     words = f" The last attempt failed: {last['error']}" if last.get("error") else ""
     if not last.get("last_success"):
         yield error(f"No backup has ever succeeded.{words}", "What is lost is lost.", backs_up)
