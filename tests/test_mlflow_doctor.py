@@ -131,6 +131,8 @@ def status(directory: Path, **said: Any) -> str:
 def test_backup(doctor: ModuleType, tmp_path: Path) -> None:
     now = time.time()
     assert only(doctor, "backup", backup_status=status(tmp_path, last_success=now - 3600)) == []
+    no_alarm = status(tmp_path, last_success=now - 900 * 3600, max_age_hours=0)
+    assert only(doctor, "backup", backup_status=no_alarm) == []
     for said, severity, word in (
         (
             {"last_success": now - 30 * 3600},
@@ -152,6 +154,26 @@ def test_backup(doctor: ModuleType, tmp_path: Path) -> None:
     assert none.severity == "note"
     with pytest.raises(doctor.Unseen):
         only(doctor, "backup", backup_status="")
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("[Service]\nNice=5\n", "nginx.service was changed by hand: "),
+        ("#\n# Ansible managed\n#\n[Service]\nNice=5\n", ""),
+    ],
+)
+def test_drop_ins_of_other_roles_are_not_made_by_hand(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "nginx.service.d/more.conf"
+    file.parent.mkdir()
+    file.write_text(text)
+    state = {"Id": "nginx.service", "DropInPaths": str(file)}
+    monkeypatch.setattr(doctor, "show", lambda _: [state])
+    found = only(doctor, "units", units=["nginx.service"])
+    assert bool(found) == bool(said)
+    assert said in words(found)
 
 
 @pytest.mark.parametrize(
