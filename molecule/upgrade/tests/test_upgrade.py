@@ -116,7 +116,6 @@ IN_THE_WAY = {
 }
 FULL = "install -d -m 711 {0}; mount -t tmpfs -o nr_inodes=5,mode=711 tmpfs {0}"
 NO_DUMP = "chmod a-x /usr/bin/pg_dump /usr/lib/postgresql/*/bin/pg_dump"
-SABOTAGE = "/opt/mlflow/{new}/lib/python3.*/site-packages/sitecustomize.py"
 SLOW_START = "/run/systemd/system/mlflow.service.d"
 
 
@@ -147,11 +146,8 @@ def test_a_migration_stops_half_way(lab: Lab, unharmed: str) -> None:
 
 # In the new environment alone: what it does to the server's process, and what is then said.
 BROKEN = {
-    "start": ("raise SystemExit('broken on purpose')", "broken on purpose"),
-    "readiness": (
-        "os.environ['MLFLOW_ARTIFACTS_DESTINATION'] = '/proc/nowhere'",
-        "Put an artifact",
-    ),
+    "start": ("sys.exit('broken on purpose')", "broken on purpose"),
+    "readiness": ("os.environ.update(MLFLOW_ARTIFACTS_DESTINATION='/proc/x')", "Put an artifact"),
 }
 
 
@@ -159,20 +155,20 @@ BROKEN = {
 @each_host
 def test_the_new_version_does_not_come_up(lab: Lab, unharmed: str, what: str) -> None:
     statement, word = BROKEN[what]
-    file = lab.root(unharmed, f"echo /opt/mlflow/{NEW}-*/lib/python3*/site-packages").strip()
-    text = f"import os, sys\nif 'serve.py' in ' '.join(sys.orig_argv): {statement}\n"
+    packages = lab.root(unharmed, f"echo /opt/mlflow/{NEW}-*/lib/python3*/site-packages").strip()
+    line = f"import os, sys; 'serve.py' in ' '.join(sys.orig_argv) and {statement}"
     # It need not wait two minutes and a half to say that it is not ready.
     impatient = "[Service]\nTimeoutStartSec=30\n"
     lab.root(
         unharmed,
-        f"cat > {file}/sitecustomize.py <<'END'\n{text}END\n"
+        f"cat > {packages}/broken.pth <<'END'\n{line}\nEND\n"
         f"install -d {SLOW_START}; cat > {SLOW_START}/test.conf <<'END'\n{impatient}END\n"
         "systemctl daemon-reload",
     )
     try:
         said = upgrade(lab, unharmed)
     finally:
-        lab.root(unharmed, f"rm -r {file}/sitecustomize.py {SLOW_START}; systemctl daemon-reload")
+        lab.root(unharmed, f"rm -r {packages}/broken.pth {SLOW_START}; systemctl daemon-reload")
     assert "failed while the new version started" in said
     assert word in said
     assert "The old version serves the old data again" in said

@@ -267,7 +267,7 @@ class Switch:
             print(f"The databases could not be saved: {error}", flush=True)
 
     def end(self, phase: str) -> None:
-        """Write down how it ended. Without its plan a switch is over, whatever comes of the rest."""
+        """Write down how it ended. Without its plan it is over, whatever comes of the rest."""
         if phase != "stuck":
             self.plan.trial.unlink(missing_ok=True)
             (STATE / "plan.json").unlink()
