@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 import uuid
@@ -80,7 +81,13 @@ def main() -> int:
         "--wait", type=float, default=0, metavar="SECONDS", help="go on trying that long"
     )
     arguments = parser.parse_args()
-    deadline = time.monotonic() + arguments.wait
+    deadline, reason = time.monotonic() + arguments.wait, "It had no time to look."
+
+    def stopped(*_: object) -> None:
+        """Say why it is not ready yet, when systemd has no more patience than that."""
+        raise SystemExit(f"mlflow-ready: {reason}")
+
+    signal.signal(signal.SIGTERM, stopped)
     while True:
         try:
             server = Server(read_settings(arguments.env_file))
@@ -89,9 +96,9 @@ def main() -> int:
             print(f"mlflow-ready: {error.filename}: {error.strerror}. Use sudo?", file=sys.stderr)
             return 1
         except NotReady as error:
+            reason = str(error)
             if time.monotonic() >= deadline or server_ended():
-                print(f"mlflow-ready: {error}", file=sys.stderr)
-                return 1
+                stopped()
             time.sleep(0.2)
         else:
             print(f"MLflow at {server.address} is ready: database and artifacts answer.")
