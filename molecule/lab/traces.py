@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,8 +42,8 @@ def traces(root: Callable[[str], str], image: str) -> set[str]:
         root: runs a shell script on the host as root, and returns what it prints.
         image: debian12 or debian13.
     """
-    name = f"fresh-{image}"
-    subprocess.run([*LAB, "up", name, f"{name}:{image}", "--user", "ops"], check=True)
+    name = f"fresh-{uuid.uuid4().hex[:6]}"  # of several that may be compared just now
+    subprocess.run([*LAB, "up", name, f"fresh:{image}", "--user", "ops"], check=True)
     try:
         inventory = json.loads((ROOT / ".lab" / name / "hosts.yml").read_text())
         settings = next(hosts for group in inventory.values() for hosts in group["hosts"].values())
