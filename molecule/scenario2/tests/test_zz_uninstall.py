@@ -45,7 +45,7 @@ def python(ssh: Run, *arguments: str) -> object:
 
 def test_what_was_logged_outlives_the_installation(ssh: Run, root: Run, play: Run) -> None:
     run_id = str(python(ssh))
-    root("cp -al /opt/mlflow /opt/kept")  # only so that half a gigabyte need not be installed again
+    root("cp -al /opt/mlflow /root/kept")  # only so that half a gigabyte need not be installed again
     play("uninstall.yml", user="ops")
     gone = (
         "find /etc/systemd /usr/local/*bin /usr/local/lib /opt -iname '*mlflow*'; pgrep -u mlflow"
@@ -53,7 +53,7 @@ def test_what_was_logged_outlives_the_installation(ssh: Run, root: Run, play: Ru
     assert root(f"{gone} || true") == ""
     assert "changed=0" in play("uninstall.yml", user="ops")
 
-    root("mv /opt/kept /opt/mlflow")
+    root("mv /root/kept /opt/mlflow")
     play("scenario2.yml", "--skip-tags", "smoke", user="ops")
     assert python(ssh, run_id) == [{"accuracy": 0.5}, "content"]
 
