@@ -45,7 +45,7 @@ def python(ssh: Run, *arguments: str) -> object:
 
 def test_what_was_logged_outlives_the_installation(ssh: Run, root: Run, play: Run) -> None:
     run_id = str(python(ssh))
-    root("cp -al /opt/mlflow /root/kept")  # only so that half a gigabyte need not be installed again
+    root("cp -al /opt/mlflow /root/kept")  # so that it need not be installed again
     play("uninstall.yml", user="ops")
     gone = (
         "find /etc/systemd /usr/local/*bin /usr/local/lib /opt -iname '*mlflow*'; pgrep -u mlflow"
