@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +25,14 @@ getent passwd | sed 's/:.*//; s/^/user /'
 getent group | sed 's/:.*//; s/^/group /'
 systemctl list-unit-files --no-legend --no-pager | sed 's/ .*//; s/^/unit /'
 """
-# Files of packages that only the first has: Debian's, and there for others to use.
+# Packages that only the first has: Debian's, and there for others to use.
 PACKAGED = "dpkg-query --show --showformat '${Package}\\n'"
+# What these make when they are installed, and Debian leaves when they are removed.
+MADE = re.compile(
+    r"/etc/(default/locale|locale.gen|networks)|/etc/ssl/.*(ssl-cert-snakeoil.*|/[0-9a-f]{8}\.0)"
+    r"|.*/__pycache__.*|(user|group) postgres|group ssl-cert|unit logrotate.*|.*/logrotate.timer.*"
+    r"|/var/lib/ucf/.*|/var/lib/systemd/deb-systemd-helper-enabled/.*"
+)
 
 
 def traces(root: Callable[[str], str], image: str) -> set[str]:
@@ -34,8 +42,8 @@ def traces(root: Callable[[str], str], image: str) -> set[str]:
         root: runs a shell script on the host as root, and returns what it prints.
         image: debian12 or debian13.
     """
-    name = f"fresh-{image}"
-    subprocess.run([*LAB, "up", name, f"{name}:{image}", "--user", "ops"], check=True)
+    name = f"fresh-{uuid.uuid4().hex[:6]}"  # of several that may be compared just now
+    subprocess.run([*LAB, "up", name, f"fresh:{image}", "--user", "ops"], check=True)
     try:
         inventory = json.loads((ROOT / ".lab" / name / "hosts.yml").read_text())
         settings = next(hosts for group in inventory.values() for hosts in group["hosts"].values())
@@ -47,4 +55,6 @@ def traces(root: Callable[[str], str], image: str) -> set[str]:
         subprocess.run([*LAB, "down", name], check=True)
     added = {*root(PACKAGED).splitlines()} - had
     files = root(f"dpkg --listfiles {' '.join(added)}").splitlines() if added else []
-    return {*root(LIST).splitlines()} - fresh - {*files}
+    packaged = {*files, *(f"/usr{file}" for file in files)}  # /lib is /usr/lib
+    found = {*root(LIST).splitlines()} - fresh - packaged
+    return {trace for trace in found if not MADE.fullmatch(trace)}
