@@ -85,7 +85,8 @@ class Systemd:
             case ["systemctl", "show"]:
                 active = "active" if unit in self.active else "inactive"
                 enabled = "enabled" if unit in self.enabled else "disabled"
-                said = f"ActiveState={active}\nUnitFileState={enabled}\nMainPID=0\nActiveEnterTimestamp=\n"
+                said = f"ActiveState={active}\nUnitFileState={enabled}\nMainPID=0\n"
+                said += "ActiveEnterTimestamp=\n"
             case ["systemctl", "list-units"]:
                 said = "\n".join(f"{unit} loaded" for unit in self.active)
             case ["systemctl", "start"]:

@@ -21,8 +21,9 @@ mlflow.MlflowClient().set_registered_model_alias("served-iris", "champion", "1")
 print(mlflow.sklearn.load_model("models:/served-iris/1").predict(X[::50]).tolist())
 """
 ASK = (
-    "curl -s -w ' %{{http_code}}' --json '{{\"inputs\": [[5.1, 3.5, 1.4, 0.2], [7.0, 3.2, 4.7, 1.4], "
-    "[6.3, 3.3, 6.0, 2.5]]}}' -H 'Host: {0}' http://127.0.0.1:5001/models/served-iris/invocations"
+    "curl -s -w ' %{{http_code}}' -H 'Host: {0}' --json '"
+    '{{"inputs": [[5.1, 3.5, 1.4, 0.2], [7.0, 3.2, 4.7, 1.4], [6.3, 3.3, 6.0, 2.5]]}}'
+    "' http://127.0.0.1:5001/models/served-iris/invocations"
 )
 
 

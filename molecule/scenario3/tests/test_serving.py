@@ -54,7 +54,7 @@ for number, model in enumerate(
 ):
     needs = ["cloudpickle"]
     if number == 5:  # a small environment: the client and what it predicts with
-        needs = [f"mlflow-skinny=={mlflow.__version__}", "cloudpickle", "pandas", "scikit-learn==1.7.2"]
+        needs += [f"mlflow-skinny=={mlflow.__version__}", "pandas", "scikit-learn==1.7.2"]
     with mlflow.start_run():
         mlflow.pyfunc.log_model(
             name="models", python_model=model, signature=signature,
@@ -75,7 +75,7 @@ print(json.dumps(0))
 # Four callers who ask without a pause until they are told to stop.
 CALL = """
 import base64, collections, http.client, json, os, ssl, sys, threading
-name, login = sys.argv[1], os.environ["LOGIN"]
+path, login = f"/models/{sys.argv[1]}/invocations", os.environ["LOGIN"]
 headers = {"Content-Type": "application/json",
            "Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
 context = ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"])
@@ -85,7 +85,7 @@ def call():
     order = []
     while not os.path.exists("stop-calling"):
         try:
-            connection.request("POST", f"/models/{name}/invocations", '{"inputs": [[1, 2]]}', headers)
+            connection.request("POST", path, '{"inputs": [[1, 2]]}', headers)
             answer = connection.getresponse()
             said = [answer.status, json.loads(answer.read())["predictions"]]
         except Exception as error:
@@ -131,8 +131,9 @@ def predicted(lab: Lab) -> Any:
 
 
 def deploy(lab: Lab, version: str, **extra: Any) -> str:
-    return " ".join(lab.play("deploy_model.yml", mlflow_model_serving_model=f"models:/{NAME}{version}",
-                             **extra).split())  # fmt: skip
+    """Run the playbook, and return what it says in one line."""
+    model = f"models:/{NAME}{version}"
+    return " ".join(lab.play("deploy_model.yml", mlflow_model_serving_model=model, **extra).split())
 
 
 @contextmanager
@@ -174,10 +175,7 @@ def test_callers_notice_neither_bad_versions_nor_the_change(
             "/3": "It does not load: RuntimeError: the weights are not mine",
             "/4": "It loads, and does not predict (zeros, made from its signature): KeyError",
         }.items():
-            refused = " ".join(
-                lab.play("deploy_model.yml", code=2,
-                         mlflow_model_serving_model=f"models:/{NAME}{version}").split()
-            )  # fmt: skip
+            refused = deploy(lab, version, code=2)
             assert words in refused
             assert "Version 1 is served as before" in refused
         lab.python(CLIENT, "ada", MOVE, NAME, "2")
@@ -195,7 +193,6 @@ def test_it_needs_no_tracking_server(lab: Lab, said: list[list[float]]) -> None:
         lab.root(SERVER, f"systemctl restart {served}; systemctl is-enabled {served}")
         assert predicted(lab) == said[1]
         assert ask(lab, "grace")[0] == 500
-        lab.root(SERVER, "mlflow-model status")  # a person's look
         assert "version 1 is served, in place of version 2" in deploy(lab, "/1")  # and back
     finally:
         lab.root(SERVER, "systemctl start mlflow")
@@ -225,13 +222,12 @@ def test_packages_of_its_own(lab: Lab) -> None:
 
 
 def test_withdrawn(lab: Lab) -> None:
-    absent = {"mlflow_model_serving_name": NAME, "mlflow_model_serving_state": "absent"}
-    lab.play("deploy_model.yml", **absent)
+    deploy(lab, "", mlflow_model_serving_state="absent")
     assert ask(lab, "ada")[0] == 404
     left = lab.root(
         SERVER,
-        f"ls -A /var/lib/mlflow-models/*; ls /run/mlflow-model /etc/nginx/mlflow.d;"
-        f"ls /etc/systemd/system /etc/systemd/system/*.wants; pgrep -u mlflow-model || true",
+        "ls -A /var/lib/mlflow-models/*; ls /run/mlflow-model /etc/nginx/mlflow.d;"
+        "ls /etc/systemd/system /etc/systemd/system/*.wants; pgrep -u mlflow-model || true",
     )
     assert NAME not in left
     assert "No model is served" in lab.root(SERVER, "mlflow-model status")

@@ -11,6 +11,7 @@ and deployment.json, and RUNTIME_DIRECTORY.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from http import HTTPStatus
@@ -86,6 +87,14 @@ def words_of(error: BaseException) -> str:
     return str(error) if isinstance(error, Unproven) else " ".join(said.split())[:500]
 
 
+def leave(path: Path, text: str) -> None:
+    """Write a file for model_check.py; once that was satisfied, the directory is not ours."""
+    with contextlib.suppress(PermissionError):
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+
+
 def application() -> Any:
     """Load the model, have it predict, and return the scoring server for it."""
     deployment = Path(os.environ["MODEL_DEPLOYMENT"])
@@ -100,9 +109,7 @@ def application() -> Any:
         answers = [predict(model, body) for _ in range(2)]
     except BaseException as error:
         said = words_of(error)
-        (runtime / "failure").write_text(
-            said if isinstance(error, Unproven) else f"{stage}: {said}", encoding="utf-8"
-        )
+        leave(runtime / "failure", said if isinstance(error, Unproven) else f"{stage}: {said}")
         raise
     proof = {
         "source": source,
@@ -111,7 +118,5 @@ def application() -> Any:
         "steady": answers[0] == answers[1],  # a model that draws lots is asked, and not compared
         "expected": asked["predictions"],
     }
-    fresh = runtime / f"proof.{os.getpid()}"
-    fresh.write_text(json.dumps(proof), encoding="utf-8")
-    fresh.replace(runtime / "proof.json")
+    leave(runtime / "proof.json", json.dumps(proof))
     return scoring_server.init(model)

@@ -115,6 +115,11 @@ class Registry:
                 f"The tracking server {self.asked['tracking_uri']} "
                 f"(mlflow_model_serving_tracking_uri) does not answer: {error}."
             ) from error
+        if answer.status >= http.client.INTERNAL_SERVER_ERROR:  # its proxy, or it itself
+            raise Unreachable(
+                f"The tracking server {self.asked['tracking_uri']} "
+                f"(mlflow_model_serving_tracking_uri) does not work: HTTP {answer.status}."
+            )
         try:
             return answer.status, json.loads(content)
         except ValueError:
@@ -290,10 +295,8 @@ class Deployment:
         for other in self.host.of(self.asked["name"]):
             if self.host.record(other).get("of") == self.version:
                 files = self.host.deployments / other / "model"
-                shutil.copytree(files, model, copy_function=os.link, dirs_exist_ok=True)
-                for path in (model, *(path for path in model.rglob("*") if path.is_dir())):
-                    shutil.chown(path, self.asked["user"], self.asked["user"])
-                return
+                if self.as_user("cp", "-R", "--link", f"{files}/.", model).returncode == 0:
+                    return
         told = {name: self.asked[name] for name in ("tracking_uri", "username", "password", "ca")}
         told["model"] = f"models:/{self.version['name']}/{self.version['version']}"
         done = self.program(self.python, "fetch", model, input=json.dumps(told))
@@ -389,7 +392,9 @@ class Deployment:
     def proof(self) -> dict[str, Any]:
         """Return what it was asked when it started, and what it answered."""
         file = Path("/run/mlflow-model", self.instance, "proof.json")
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        # The directory was the model's: no link of its making is followed.
+        there = file.is_file() and not file.is_symlink()
+        return json.loads(file.read_text(encoding="utf-8")) if there else {}
 
 
 def last_line(text: str) -> str:
@@ -555,8 +560,8 @@ def status(root: Path) -> None:
         print(f"No model is served from {root}.")
     for name in names:
         instance = host.serving(name)
-        of, now = host.record(instance)["of"], state(instance)
-        print(f"{name}: version {of['version']} of {of['name']}, {now['ActiveState']} "
+        of, now = host.record(instance).get("of", {}), state(instance)
+        print(f"{name}: version {of.get('version')} of {of.get('name')}, {now['ActiveState']} "
               f"since {now['ActiveEnterTimestamp']}")  # fmt: skip
         print(f"  journalctl -u {unit(instance)}")
         kept = [other for other in host.of(name) if other != instance]

@@ -1,7 +1,7 @@
 """Tell what the role `mlflow_model_serving` must know of a host before it changes any, as JSON.
 
 Argument: a JSON object with root, user, port (0: none), locations (a directory that nginx should
-include), files (what nginx reads of ours).
+include), drop_in (of nginx' unit, where it is ours), files (what nginx reads of ours).
 
 Run by the host's own Python, as root: nothing newer than Python 3.6.
 """
@@ -60,6 +60,10 @@ def nginx_state() -> dict:
     return dict(line.split("=", 1) for line in said.splitlines())
 
 
+# By a run that was killed: nginx is there, with its welcome page, and the drop-in is ours.
+half_installed = os.path.exists(asked["drop_in"]) and os.path.islink(
+    "/etc/nginx/sites-enabled/default"
+)
 nearest = Path(asked["root"])
 while not nearest.exists():
     nearest = nearest.parent
@@ -79,7 +83,7 @@ print(
             "person": person(asked["user"]),
             "free_mb": shutil.disk_usage(str(nearest)).free // 1000000,
             "listener": listener(asked["port"]) if asked["port"] else "",
-            "nginx": os.path.exists("/usr/sbin/nginx"),
+            "nginx": os.path.exists("/usr/sbin/nginx") and not half_installed,
             "included": any(include.search(site.read_text()) for site in sites),
             "serves": state.get("ActiveState") == "active"
             and state.get("UnitFileState") == "enabled",
