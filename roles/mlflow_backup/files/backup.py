@@ -46,6 +46,7 @@ LIBRARY = Path(__file__).resolve().parent
 SETTINGS = Path("/etc/mlflow/backup.env")
 STATE = Path("/var/lib/mlflow-backup")
 SECRETS = Path("/etc/mlflow/secrets.env")
+UPLOADING = "/.artifact.uploading."
 RESERVE = 100_000_000  # bytes that stay free on a disk
 
 
@@ -217,7 +218,8 @@ class Backup:
         source = self.artifacts_store()
         if source.local and not source.local.is_dir():
             raise Trouble(f"{source.place}, where the service keeps its artifacts, is not there.")
-        now = source.listed()
+        # Uploads under way are none yet: MLflow gives them their names when they are whole.
+        now = [artifact for artifact in source.listed() if UPLOADING not in artifact.path]
         last, before = self.newest(self.sets(there))
         since = last["databases"]["tracking"]["moment"] if last else 0
         if before and not now:
