@@ -193,21 +193,23 @@ def test_the_alarm(backup: ModuleType, case: str) -> None:
         assert word in sentence
 
 
-def test_files_born_later_are_left_out(backup: ModuleType, tmp_path: Path) -> None:
-    """One that was there before, and was written anew since, is not: its run needs it."""
+def test_files_of_later_runs_are_left_out(backup: ModuleType, tmp_path: Path) -> None:
+    """One that an earlier run has written anew since is not: MLflow replaces it by a new file."""
     moments = []
-    for name in ("early", "rewritten", "late"):
-        (tmp_path / name).write_text("1")
-        born = subprocess.check_output(["stat", "--format=%W %.9W", tmp_path / name], text=True)
+    for name in ("early", "late"):
+        (tmp_path / name).mkdir()
+        born = subprocess.check_output(["stat", "--format=%.9W", tmp_path / name], text=True)
         if born.startswith("0"):
             pytest.fail("This file system knows no birth of files.")
-        moments.append(float(born.split()[1]))
-        if name == "rewritten":
-            subprocess.run(["sleep", "0.1"], check=True)
-    (tmp_path / "rewritten").write_text("2")
-    names = ["early", "rewritten", "late", "gone"]
-    assert backup.born_after(tmp_path, names, (moments[1] + moments[2]) / 2) == {"late"}
-    assert backup.born_after(tmp_path, names, moments[2] + 1) == set()
+        moments.append(float(born))
+        (tmp_path / name / "file").write_text("1")
+        subprocess.run(["sleep", "0.1"], check=True)
+    (tmp_path / "new").write_text("2")
+    (tmp_path / "new").rename(tmp_path / "early/file")
+    names = ["early/file", "late/file", "gone/file"]
+    between = (moments[0] + moments[1]) / 2
+    assert backup.born_after(tmp_path, names, between) == {"late/file"}
+    assert backup.born_after(tmp_path, names, moments[1] + 1) == set()
 
 
 # What rclone 1.60 said when it was tried: words of the answer.

@@ -46,6 +46,7 @@ LIBRARY = Path(__file__).resolve().parent
 SETTINGS = Path("/etc/mlflow/backup.env")
 STATE = Path("/var/lib/mlflow-backup")
 SECRETS = Path("/etc/mlflow/secrets.env")
+UPLOADING = "/.artifact.uploading."
 RESERVE = 100_000_000  # bytes that stay free on a disk
 
 
@@ -217,7 +218,8 @@ class Backup:
         source = self.artifacts_store()
         if source.local and not source.local.is_dir():
             raise Trouble(f"{source.place}, where the service keeps its artifacts, is not there.")
-        now = source.listed()
+        # Uploads under way are none yet: MLflow gives them their names when they are whole.
+        now = [artifact for artifact in source.listed() if UPLOADING not in artifact.path]
         last, before = self.newest(self.sets(there))
         since = last["databases"]["tracking"]["moment"] if last else 0
         if before and not now:
@@ -227,7 +229,7 @@ class Backup:
             )
         kept, fresh = sets.to_copy(now, before, since, there)
         if source.local:
-            # What began after the databases' moment is of no run that they know.
+            # Of runs that began after the databases' moment, and that they do not know.
             late = born_after(source.local, [artifact.path for artifact in fresh], moment)
             fresh = [artifact for artifact in fresh if artifact.path not in late]
         size = sum(artifact.size for artifact in fresh)
@@ -387,31 +389,30 @@ class Backup:
 
 
 def born_after(root: Path, paths: Sequence[str], moment: float) -> set[str]:
-    """Return those of the files that did not exist at a moment.
+    """Return those of the files whose directory did not exist at a moment.
 
-    By their birth, not by when they were last written: one that a run writes again and again
-    belongs to that run all the time. Where a file system knows no birth, nothing counts as late.
+    A run that began later has a directory that was made later. The files' own times do not tell:
+    MLflow replaces one that a run writes again, and it belongs to that run all the time. Where a
+    file system knows no birth, nothing counts as late.
     """
+    directories = {(root / path).parent for path in paths}
+    recent = sorted(
+        str(place) for place in directories if place.is_dir() and place.stat().st_ctime > moment
+    )
     late: set[str] = set()
-    recent = []
-    for path in paths:
-        with contextlib.suppress(OSError):
-            if (root / path).stat().st_ctime > moment:
-                recent.append(path)
     for start in range(0, len(recent), 1000):
-        some = recent[start : start + 1000]
         said = subprocess.run(
-            ["stat", "--dereference", "--printf=%w %n\\0", *(f"{root}/{path}" for path in some)],
+            ["stat", "--printf=%w %n\\0", *recent[start : start + 1000]],
             env={"TZ": "UTC", "LC_ALL": "C", "PATH": os.defpath}, capture_output=True, text=True,
             check=False,
         ).stdout  # fmt: skip
         for line in said.split("\0"):
-            # 2026-11-24 06:14:07.783958944 +0000 /path, or: - /path
+            # 2026-11-24 06:14:07.783958944 +0000 /path, or where it is not known: - /path
             if line.startswith("2"):
-                when = datetime.fromisoformat(f"{line[:26]}+00:00").timestamp()
-                if when > moment:
-                    late.add(line[36 + len(str(root)) + 1 :])
-    return late
+                born = datetime.fromisoformat(f"{line[:26]}+00:00").timestamp()
+                if born > moment:
+                    late.add(line[36:])
+    return {path for path in paths if str((root / path).parent) in late}
 
 
 def fetched_before(directory: Path) -> bool:
