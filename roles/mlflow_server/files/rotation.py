@@ -20,6 +20,7 @@ Run as root, by the Python of the service's environment.
 from __future__ import annotations
 
 import base64
+import fcntl
 import http.client
 import json
 import os
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from database import connect
 from service_client import Server
 from service_settings import authentication, read_settings, rotation, with_password
 
@@ -199,6 +201,8 @@ def begin(service: Service, asked: dict[str, Any]) -> dict[str, Any]:
 
 def give(service: Service, side: int) -> dict[str, Any]:
     """Have the service run with the old secrets (0) or the new (1); return how long it was down."""
+    # Not while a backup copies databases and keys (service_lock.py); until this process ends.
+    fcntl.flock(os.open(service.env.parent, os.O_RDONLY), fcntl.LOCK_EX)
     wanted = service.files(service.sides[side])
     stale = [path for path, text in wanted.items() if path.read_text() != text]
     for path in stale:
@@ -238,7 +242,7 @@ def refuses_database(uri: str) -> bool:
     import psycopg
 
     try:
-        psycopg.connect(uri.replace("+psycopg", "", 1), connect_timeout=10).close()
+        connect(uri).close()
     except psycopg.OperationalError as error:
         return "password authentication failed" in str(error)
     return False
