@@ -34,6 +34,13 @@ def over_ssh(settings: dict[str, str], script: str, user: str, shell: str = "sh"
     return done.stdout
 
 
+def scp(settings: dict[str, str], *words: str) -> None:
+    """Copy a file to or from a host, by `scp` as its administrator."""
+    options = [*settings["ansible_ssh_common_args"].split(), "-F", "none", "-q"]
+    options += ["-i", settings["ansible_ssh_private_key_file"]]
+    subprocess.run(["scp", *options, *words], check=True, timeout=300)
+
+
 def ended(command: list[str], code: int) -> str:
     """Run a playbook's command to its end, see its exit code, and return its output."""
     done = subprocess.run(
@@ -83,6 +90,14 @@ class Lab:
         return self.ssh(
             host, f"sudo sh -eu <<'END_OF_SCRIPT'\n{script}\nEND_OF_SCRIPT\n", user="ops"
         )
+
+    def copy(self, host: str, file: str, to: Path) -> None:
+        """Copy a file of a host, which everybody may read, to this machine."""
+        scp(self.hosts[host], f"ops@{self.address(host)}:{file}", str(to))
+
+    def send(self, host: str, file: Path, to: str) -> None:
+        """Copy a file of this machine to a host."""
+        scp(self.hosts[host], str(file), f"ops@{self.address(host)}:{to}")
 
     def python(self, host: str, user: str, program: str, *arguments: str, before: str = "") -> Any:
         """Run a person's Python program in a shell that she has activated.

@@ -1,0 +1,110 @@
+"""What was lost comes back from the backup alone, on another host or on one that lost all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import Lab, ended
+
+SQLITE, POSTGRESQL, SPARE = "team.example.com", "mlflow.example.com", "spare.example.com"
+NEW = {"mlflow_version": "3.17.2"}
+TARGET = "/srv/backups"
+BACKUP = {"mlflow_backup_target": TARGET, "mlflow_backup_on_calendar": ""}
+
+
+def snapshot(lab: Lab, host: str) -> dict[str, Any]:
+    return dict(json.loads(lab.program(host, "snapshot", "sudo python3")))
+
+
+def played(lab: Lab, name: str, host: str, *arguments: str, code: int = 0, **extra: Any) -> str:
+    said = lab.play(name, "--limit", host, *arguments, code=code, **NEW, **BACKUP, **extra)
+    return " ".join(said.split())
+
+
+def test_a_damaged_backup_is_refused(lab: Lab) -> None:
+    """It is named, and the server and its data are as they were."""
+    played(lab, "backup.yml", SQLITE)
+    known = snapshot(lab, SQLITE)
+    damaged = f"$(ls -d {TARGET}/2*Z/artifacts | head -1)"
+    lab.root(
+        SQLITE,
+        f"cp -a {TARGET} {TARGET}.good; "
+        f"find {damaged} -type f -size +0 | head -1 | while read file; do echo x >> $file; done",
+    )
+    said = played(lab, "restore.yml", SQLITE, code=2, mlflow_restore_confirm=SQLITE)
+    lab.root(SQLITE, f"rm -r {TARGET}; mv {TARGET}.good {TARGET}")
+    assert "is damaged: of" in said
+    assert "/artifacts/" in said
+    assert "The service and its data are as they were" in said
+    assert snapshot(lab, SQLITE) == known
+
+
+def test_nothing_is_overwritten_without_a_word(lab: Lab) -> None:
+    said = played(lab, "restore.yml", SQLITE, code=2)
+    assert f"Say -e mlflow_restore_confirm={SQLITE} to have it so" in said
+    assert "experiments " in said
+    assert "as they were" in said
+
+
+@pytest.fixture
+def spare(lab: Lab, tmp_path: Path) -> Path:
+    """An inventory in which the empty host is a server of scenario 2, with its variables."""
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps({"scenario2": {"hosts": {SPARE: lab.hosts[SPARE]}}}))
+    return inventory
+
+
+def test_another_host_takes_over(lab: Lab, spare: Path, tmp_path: Path) -> None:
+    """From the directory of backups, and nothing else of the host that is gone."""
+    known = snapshot(lab, SQLITE)
+    lab.root(SQLITE, f"tar -C / -cf /srv/backups.tar {TARGET[1:]}; chmod 644 /srv/backups.tar")
+    lab.copy(SQLITE, "/srv/backups.tar", tmp_path / "backups.tar")
+    lab.root(
+        SQLITE, "rm /srv/backups.tar; systemctl stop mlflow; rm -rf /var/lib/mlflow /etc/mlflow"
+    )
+    for name, arguments in {
+        "scenario2.yml": ["--skip-tags", "smoke"],
+        "restore.yml": ["--extra-vars", json.dumps(BACKUP)],  # it is empty: no word is needed
+    }.items():
+        if name == "restore.yml":
+            lab.send(SPARE, tmp_path / "backups.tar", "backups.tar")
+            lab.root(SPARE, "tar -C / -xf ~ops/backups.tar")
+        ended(lab.command(name, *arguments, inventory=spare, **NEW), 0)
+    after = snapshot(lab, SPARE)
+    for kind in ("experiments", "runs"):  # of the smoke
+        for key in {*after[kind]} - {*known[kind]}:
+            assert after[kind].pop(key)["lifecycle_stage"] == "deleted"
+    assert after == known
+    shutil.rmtree(tmp_path)
+
+
+# What a fire leaves of the data, of who may read it, and of the keys to it.
+LOSE = """
+systemctl stop mlflow
+rm -rf /etc/mlflow /var/lib/mlflow
+runuser -u postgres -- psql -q -c 'DROP DATABASE mlflow' -c 'DROP DATABASE mlflow_auth'
+systemctl stop seaweedfs
+rm -rf /var/lib/seaweedfs /etc/seaweedfs
+"""
+
+
+def test_a_server_that_lost_everything(lab: Lab) -> None:
+    """PostgreSQL, S3, users and keys: users have the passwords of the backup."""
+    played(lab, "backup.yml", POSTGRESQL)
+    known = snapshot(lab, POSTGRESQL)
+    lab.root(POSTGRESQL, LOSE)
+    played(lab, "scenario3.yml", POSTGRESQL, "--skip-tags", "smoke")
+    assert len(snapshot(lab, POSTGRESQL)["runs"]) == 0
+    said = played(lab, "restore.yml", POSTGRESQL, mlflow_restore_confirm=POSTGRESQL)
+    assert f"{POSTGRESQL} has what {POSTGRESQL} had" in said
+    after = snapshot(lab, POSTGRESQL)
+    for kind in ("experiments", "runs"):  # of the smoke
+        for key in {*after[kind]} - {*known[kind]}:
+            assert after[kind].pop(key)["lifecycle_stage"] == "deleted"
+    assert after == known
+    command = ". /opt/mlflow/client/activate; /opt/mlflow/current/bin/python"
+    assert json.loads(lab.program(POSTGRESQL, "predict", command, "ada").splitlines()[-1])
