@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,12 +163,12 @@ def test_restored_elsewhere_with_the_identity_alone(
     assert lab.root(SERVER, "head -c 5 /root/fetched/tracking.dump") == "PGDMP"
 
     # Back into the bucket goes what is not there, or not as it was; what is newer stays.
-    store(lab, f"m.Object('artifacts/{notes}').put(Body=b'another text!!')\n"
-               "m.Object('artifacts/newer').put(Body=b'newer')")  # fmt: skip
+    newer = f"m.Object('artifacts/newer-{time.time_ns()}')"
+    store(lab, f"m.Object('artifacts/{notes}').put(Body=b'another text!!')\n{newer}.put(Body=b'')")
     said = lab.root(SERVER, "mlflow-backup artifacts /root/fetched")
+    read = f"print(m.Object('artifacts/{notes}').get()['Body'].read().decode())\n{newer}.load()"
+    assert store(lab, f"{read}\n{newer}.delete()") == "the first text"
     assert said.startswith("Put 1 of ")
-    assert store(lab, f"print(m.Object('artifacts/{notes}').get()['Body'].read().decode())\n"
-                      "m.Object('artifacts/newer').delete()") == "the first text"  # fmt: skip
     lab.root(SERVER, "rm -r /root/fetched")
 
 
