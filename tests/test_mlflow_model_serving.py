@@ -112,8 +112,8 @@ class Systemd:
             case ["runuser", _] if "fetch" in words:
                 self.fetched.append(json.loads(options["input"])["model"])
                 Path(words[-1], "MLmodel").write_text("flavors: {}")
-            case ["runuser", _] if "unmet" in words:
-                said = "[]"
+            case ["runuser", _] if "needs" in words:
+                said = json.dumps({"unmet": [], "python": "3.99.1"})
         return subprocess.CompletedProcess(words, code, said, "")
 
 
@@ -221,6 +221,7 @@ def test_a_bad_model_is_removed(place: Place, capsys: Captured) -> None:
     place.systemd.refused, before = {"2"}, place.host.serving("iris")
     refused = place.apply(capsys, model="models:/iris/2")
     assert refused["error"].startswith("It does not load: RuntimeError: no weights\n")
+    assert "It was logged with Python 3.99.1" in refused["error"]
     assert (refused["changed"], refused["serving"]["version"]) == (False, "1")
     assert place.host.serving("iris") == before
     assert place.systemd.did[1:] == ["start 2 while 1 has the traffic"]
@@ -318,6 +319,14 @@ def test_requirements_are_compared(tmp_path: Path) -> None:
         "git+https://example.com/x (which is no package of an index)",
     ]
     assert model_files.unmet(tmp_path / "none") == []
+
+
+def test_pythons_are_compared(tmp_path: Path) -> None:
+    """By their minor versions: code that was pickled for another may crash this one."""
+    this = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    for python, other in {f"{this}.99": "", "3.1.4": "3.1.4"}.items():
+        (tmp_path / "MLmodel").write_text(f"flavors:\n  p:\n    python_version: {python}\n")
+        assert model_files.other_python(tmp_path) == other
 
 
 # what nginx is told, what is refused -------------------------------------------------------------

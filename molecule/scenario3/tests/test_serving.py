@@ -18,47 +18,47 @@ SERVER, CLIENT = "mlflow.example.com", "login1.example.com"
 NAME = f"constants-{uuid.uuid4().hex[:8]}"
 
 # Versions 1 and 2 work, and take their time; 3 does not load, 4 does not predict; 5 wants another
-# scikit-learn than the server's. Prints what 1 and 2 say when she loads them herself.
-TRAIN = """
-import json, sys, time
-import mlflow, numpy
-from mlflow.models import infer_signature
-from mlflow.pyfunc import PythonModel
+# scikit-learn than the server's. From code, since the server's Python is another than Ada's.
+CODE = """
+import time
+import mlflow
 
-class Constant(PythonModel):
-    def __init__(self, value):
-        self.value = value
+class Constant(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.value = context.model_config["value"]
+        if self.value == 3:
+            raise RuntimeError("the weights are not mine")
+
     def predict(self, context, model_input, params=None):
         time.sleep(0.2)
+        if self.value == 4:
+            raise KeyError("petal_width")
+        if self.value == 5:
+            import sklearn
+            return [float(sklearn.__version__.split(".")[1])] * len(model_input)
         return [self.value] * len(model_input)
 
-class Unloadable(Constant):
-    def load_context(self, context):
-        raise RuntimeError("the weights are not mine")
+mlflow.models.set_model(Constant())
+"""
+# Prints what versions 1 and 2 say when she loads them herself.
+TRAIN = """
+import json, pathlib, sys
+import mlflow, numpy
+from mlflow.models import infer_signature
 
-class Unpredicting(Constant):
-    def predict(self, context, model_input, params=None):
-        raise KeyError("petal_width")
-
-class Version(Constant):
-    def predict(self, context, model_input, params=None):
-        import sklearn
-        return [float(sklearn.__version__.split(".")[1])] * len(model_input)
-
+pathlib.Path("constant.py").write_text(CODE)
 name = sys.argv[1]
 X = numpy.array([[1.0, 2.0]])
 signature = infer_signature(X, numpy.array([1.0]))
 mlflow.set_experiment("serving")
-for number, model in enumerate(
-    [Constant(1.0), Constant(2.0), Unloadable(0.0), Unpredicting(0.0), Version(0.0)], 1
-):
+for number in range(1, 6):
     needs = ["cloudpickle"]
     if number == 5:  # a small environment: the client and what it predicts with
         needs += [f"mlflow-skinny=={mlflow.__version__}", "pandas", "scikit-learn==1.7.2"]
     with mlflow.start_run():
         mlflow.pyfunc.log_model(
-            name="models", python_model=model, signature=signature,
-            pip_requirements=needs, registered_model_name=name,
+            name="models", python_model="constant.py", model_config={"value": float(number)},
+            signature=signature, pip_requirements=needs, registered_model_name=name,
         )
 mlflow.MlflowClient().set_registered_model_alias(name, "champion", "1")
 said = [mlflow.pyfunc.load_model(f"models:/{name}/{number}").predict(X) for number in (1, 2)]
@@ -105,7 +105,7 @@ print(json.dumps({"seen": seen, "orders": orders}))
 @pytest.fixture(scope="module")
 def said(lab: Lab) -> list[list[float]]:
     """What versions 1 and 2 predict where Ada loads them herself."""
-    return list(lab.python(CLIENT, "ada", TRAIN, NAME))
+    return list(lab.python(CLIENT, "ada", f"CODE = {CODE!r}\n{TRAIN}", NAME))
 
 
 def login(lab: Lab, user: str) -> str:

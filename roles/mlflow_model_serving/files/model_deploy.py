@@ -31,6 +31,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def unit(instance: str) -> str:
 
 def state(instance: str) -> dict[str, str]:
     """Return what systemd says of a deployment's unit."""
-    properties = "ActiveState,UnitFileState,MainPID,ActiveEnterTimestamp"
+    properties = "ActiveState,UnitFileState,MainPID,ActiveEnterTimestamp,Result,ExecMainStatus"
     said = run("systemctl", "show", f"--property={properties}", unit(instance)).stdout
     return dict(line.split("=", 1) for line in said.splitlines())
 
@@ -280,13 +281,14 @@ class Deployment:
         model.mkdir(mode=0o700)
         shutil.chown(model, self.asked["user"], self.asked["user"])
         self.bring_files(model)
-        environment = self.environment(model)
+        environment, python = self.environment(model)
         (fresh / "environment").symlink_to(environment)
         (fresh / "http.sock").symlink_to(f"/run/mlflow-model/{self.instance}/http.sock")
         record = fresh / "deployment.json"
         record.touch(mode=0o640)
         shutil.chown(record, "root", self.asked["user"])
-        content = {"of": self.version, **{name: self.asked[name] for name in SETTINGS}}
+        settings = {name: self.asked[name] for name in SETTINGS}
+        content = {"of": self.version, **settings, "other_python": python}
         record.write_text(json.dumps(content, indent=1), encoding="utf-8")
         fresh.rename(self.path)  # last: what was begun and not finished has another name
 
@@ -306,8 +308,11 @@ class Deployment:
                 f"{last_line(done.stderr)}"
             )
 
-    def environment(self, model: Path) -> Path:
-        """Return the environment that the model is to run in. Raises Refused if it cannot."""
+    def environment(self, model: Path) -> tuple[Path, str]:
+        """Return where the model is to run, and the Python that it was logged with if another.
+
+        Raises Refused if it cannot run there.
+        """
         if self.asked["environment"] == "own":
             path = self.own_environment(model)
             remedy = "Log the model again with what it really needs."
@@ -317,12 +322,13 @@ class Deployment:
                 "Set mlflow_model_serving_environment: own, which gives it packages of its own; "
                 "or log the model again in an environment like the server's."
             )
-        done = self.program(path / "bin/python", "unmet", model)
+        done = self.program(path / "bin/python", "needs", model)
         if done.returncode:
             raise Refused(f"{path}/bin/python does not run: {last_line(done.stderr)}")
-        if missing := json.loads(done.stdout):
-            raise Refused(f"{path} does not have what it requires: {'; '.join(missing)}. {remedy}")
-        return path
+        needs = json.loads(done.stdout)
+        if unmet := needs["unmet"]:
+            raise Refused(f"{path} does not have what it requires: {'; '.join(unmet)}. {remedy}")
+        return path, needs["python"]
 
     def own_environment(self, model: Path) -> Path:
         """Return an environment made from the model's requirements, making it where it is not."""
@@ -386,8 +392,14 @@ class Deployment:
         run("systemctl", "reset-failed", unit(self.instance))
         since = f"--since=@{time.time() - 1:.0f}"
         if run("systemctl", "start", unit(self.instance)).returncode:
+            said = last_words(self.instance, since)
             run("systemctl", "stop", unit(self.instance))
-            raise Refused(last_words(self.instance, since))
+            if python := self.host.record(self.instance).get("other_python"):
+                said += (
+                    f"\nIt was logged with Python {python}, which may be why: code that is kept as "
+                    "a pickle is for one Python. Log it with this host's, or from code."
+                )
+            raise Refused(f"{said}\nAll that it said: journalctl -u {unit(self.instance)}")
 
     def proof(self) -> dict[str, Any]:
         """Return what it was asked when it started, and what it answered."""
@@ -405,14 +417,15 @@ def last_line(text: str) -> str:
 def last_words(instance: str, since: str) -> str:
     """Return what a unit said of a start that failed: our own sentence, or else its last lines."""
     journal = ("journalctl", "--no-pager", "--output=cat", since, f"_SYSTEMD_UNIT={unit(instance)}")
-    said = run(*journal, "--priority=err..err", "--lines=1").stdout.strip()
-    if not said:  # it was ended from outside
-        lines = run(*journal, "--lines=8").stdout.strip() or "(nothing)"
-        said = (
-            "It ended without a word of why; mlflow_model_serving_memory_mb may be too little for "
-            f"it. Its last lines:\n  {lines.replace(chr(10), chr(10) + '  ')}"
-        )
-    return f"{said}\nAll that it said: journalctl -u {unit(instance)}"
+    ended = state(instance)
+    if ended.get("Result") == "oom-kill":
+        return "It took more memory than mlflow_model_serving_memory_mb."
+    if ended.get("Result") in ("signal", "core-dump"):
+        return f"It crashed: {signal.Signals(int(ended['ExecMainStatus'])).name}."
+    if said := run(*journal, "--priority=err..err", "--lines=1").stdout.strip():
+        return said
+    lines = run(*journal, "--lines=8").stdout.strip() or "(nothing)"
+    return "It does not start. Its last lines:\n  " + lines.replace("\n", "\n  ")
 
 
 def switch(host: Host, name: str, instance: str) -> None:

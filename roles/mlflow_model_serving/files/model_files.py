@@ -2,7 +2,8 @@
 
   fetch DIRECTORY   of the model version that a JSON object on standard input names: tracking_uri,
                     username, password, ca (a file, or ''), model (models:/<name>/<version>)
-  unmet DIRECTORY   print a JSON list of sentences, empty where this Python can run that model
+  needs DIRECTORY   print a JSON object: unmet, which requirements this environment does not meet, in
+                    words; and python, the model's, where it is another than this one
 
 Run by the Python of an environment that has MLflow, as a user who owns nothing but the files.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -82,8 +84,17 @@ def unmet(directory: Path) -> list[str]:
     return words
 
 
+def other_python(directory: Path) -> str:
+    """Return the Python that a model was logged with, where it is another than this, or ''."""
+    text = (directory / "MLmodel").read_text(encoding="utf-8")
+    found = re.search(r"(?m)^ +python_version: [\"']?((\d+)\.(\d+)[\w.]*)", text)
+    same = not found or (int(found[2]), int(found[3])) == sys.version_info[:2]
+    return "" if same or not found else found[1]
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "fetch":
         fetch(sys.argv[2])
     else:
-        print(json.dumps(unmet(Path(sys.argv[2]))))
+        model = Path(sys.argv[2])
+        print(json.dumps({"unmet": unmet(model), "python": other_python(model)}))
