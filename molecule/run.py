@@ -17,6 +17,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -38,9 +39,14 @@ def molecule(action: str, scenario: str) -> int:
         )  # fmt: skip
 
 
+def described(scenario: str) -> dict[str, Any]:
+    """Return what a scenario's molecule.yml says."""
+    return dict(yaml.safe_load((HERE / scenario / "molecule.yml").read_text()))
+
+
 def actions(scenario: str) -> list[str]:
     """Return what there is to do with a scenario before its tests, in order."""
-    own = yaml.safe_load((HERE / scenario / "molecule.yml").read_text()).get("scenario", {})
+    own = described(scenario).get("scenario", {})
     return [action for action in ACTIONS if action in own.get("test_sequence", ACTIONS)]
 
 
@@ -67,6 +73,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the hosts for a closer look")
     options = parser.parse_args()
     scenarios = options.scenarios or there
+    # Two at a time are done soonest when the largest come first.
+    scenarios.sort(key=lambda name: -len(described(name)["platforms"]) if name in there else 0)
     if unknown := set(scenarios) - set(there):
         parser.error(f"no scenario {', '.join(unknown)}; there are: {', '.join(there)}")
 
@@ -78,12 +86,12 @@ def main() -> int:
         with ThreadPoolExecutor(2) as pool:
             results = dict(zip(scenarios, pool.map(prepare, scenarios), strict=True))
         (LOG / "actions.json").write_text(json.dumps(results))
-        tests = ["tests", "smoke/tests"] if options.unit else []
-        tests += ["molecule/test_actions.py", *(f"molecule/{name}/tests" for name in scenarios)]
+        tests = ["molecule/test_actions.py", *(f"molecule/{name}/tests" for name in scenarios)]
+        tests += ["tests", "smoke/tests"] if options.unit else []
         # Two hosts at a time; a scenario without hosts is an error, and no reason to stop.
         return subprocess.call(
-            ["pytest", "--numprocesses=2", "--continue-on-collection-errors",
-             *tests], cwd=ROOT,
+            ["pytest", "--numprocesses=2", "--no-loadscope-reorder", "--durations=20",
+             "--continue-on-collection-errors", *tests], cwd=ROOT,
         )  # fmt: skip
     finally:
         if not options.keep:  # by Molecule, which remembers what it has made

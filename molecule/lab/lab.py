@@ -51,6 +51,10 @@ RUN_OPTIONS = [
     "--tmpfs=/tmp:exec",
 ]
 
+# Each systemd uses eight of them, and a machine has 128 for all that root runs.
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_WANTED = 512
+
 # How this machine reaches package indexes, its hosts do too: in /etc/environment, which PAM
 # reads for SSH and sudo alike.
 TRANSPORT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
@@ -152,8 +156,16 @@ def apt_install(*packages: str) -> None:
 # engine ------------------------------------------------------------------------------------------
 
 
+def inotify() -> None:
+    """See to room for more than a dozen hosts, until this machine boots again."""
+    if int(INOTIFY.read_text()) < INOTIFY_WANTED:
+        say(f"raising {INOTIFY} to {INOTIFY_WANTED}: each host uses eight")
+        run(*as_root(), "sh", "-c", f"echo {INOTIFY_WANTED} > {INOTIFY}")
+
+
 def engine() -> None:
     """See to a Docker engine that answers; install and start Debian's where there is none."""
+    inotify()
     if shutil.which("docker") and succeeds(*docker_command(), "info", timeout=20):
         return
     if not shutil.which("dockerd"):
