@@ -52,6 +52,27 @@ NAMES = {"tracking": "mlflow_server_database_name", "auth": "mlflow_server_auth_
 SQLITE = "sqlite:///"
 DRIVER = re.compile(r"\+psycopg2?(?=://)")  # which SQLAlchemy wants in an address, and nobody else
 
+# Empties a PostgreSQL database: MLflow has made functions there too, which no table takes along.
+EMPTY_IT = """
+SET client_min_messages = warning;
+DO $$ DECLARE statement text; BEGIN
+  FOR statement IN
+    SELECT format('DROP %s IF EXISTS %I CASCADE', CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN
+                  'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, relname)
+      FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+       AND (relkind IN ('r', 'p', 'v', 'm') OR (relkind = 'S' AND NOT EXISTS (
+            SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i'))))
+    UNION ALL
+    SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', oid::regprocedure) FROM pg_proc
+     WHERE pronamespace = current_schema()::regnamespace
+       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+    UNION ALL
+    SELECT format('DROP TYPE IF EXISTS %I CASCADE', typname) FROM pg_type
+     WHERE typnamespace = current_schema()::regnamespace AND typtype IN ('e', 'd')
+  LOOP EXECUTE statement; END LOOP;
+END $$;
+"""
+
 # What a manifest counts: the tables that people would miss, those of them that this MLflow has.
 COUNTED = {
     "tracking": ["experiments", "runs", "params", "metrics", "tags", "registered_models",
@@ -381,9 +402,8 @@ def all_or_nothing(uri: str) -> Iterator[None]:
         yield
         return
     with connect(uri) as connection:
-        if UNFINISHED in (there := tables(connection)):
-            for table in there:
-                connection.execute(f'DROP TABLE "{table}" CASCADE')
+        if UNFINISHED in tables(connection):
+            connection.execute(EMPTY_IT)
         connection.execute(f"CREATE TABLE {UNFINISHED} ()")
     yield
     with connect(uri) as connection:
@@ -625,15 +645,11 @@ def load_sqlite(uri: str, copy: Path) -> None:
 
 # What a newer pg_restore says to a server that does not know it yet.
 UNKNOWN_TO_OLDER = re.compile(r"SET transaction_timeout = 0;\n?$")
-EMPTY_IT = """
+# Whoever else is connected would keep the tables: a server that did not stop, or a person.
+ALONE = """
 SET lock_timeout = '60s';
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid();
-DO $$ DECLARE name text; BEGIN
-  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() LOOP
-    EXECUTE format('DROP TABLE %I CASCADE', name);
-  END LOOP;
-END $$;
 """
 
 
@@ -648,7 +664,7 @@ def load_postgresql(uri: str, copy: Path) -> None:
     )  # fmt: skip
     assert psql.stdin and restore.stdout  # noqa: S101 they are pipes
     try:
-        psql.stdin.write(EMPTY_IT)
+        psql.stdin.write(ALONE + EMPTY_IT)
         for line in restore.stdout:
             if not UNKNOWN_TO_OLDER.match(line):
                 psql.stdin.write(line)

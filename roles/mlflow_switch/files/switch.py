@@ -172,7 +172,7 @@ class Switch:
         except Failed as error:
             show = ["systemctl", "show", "--property=InvocationID", "--value", self.plan.unit]
             start = f"_SYSTEMD_INVOCATION_ID={command(*show).strip()}"
-            journal = command("journalctl", "--no-pager", "--output=cat", "--lines=15", start)
+            journal = command("journalctl", "--no-pager", "--output=cat", "--lines=30", start)
             raise Failed(journal.strip() or str(error)) from error
 
     def point(self, environment: str) -> None:
