@@ -140,7 +140,7 @@ class Place:
             "ca_bundle": "", "proxy": "", "tracking_uri": registry, "username": "",
             "password": "", "ca": "", "request": {}, "predictions": [], "workers": 1,
             "memory_mb": 0, "timeout_seconds": 1, "start_seconds": 1, "allow": [], "keep": 1,
-            "check": False,
+            "check": False, "dry_run": False,
         }  # fmt: skip
 
     def apply(self, capsys: pytest.CaptureFixture[str], **asked: Any) -> dict[str, Any]:
@@ -213,6 +213,8 @@ def test_going_back_without_the_tracking_server(place: Place, capsys: Captured) 
     refused = place.apply(capsys, tracking_uri=nobody)
     assert "mlflow_model_serving_tracking_uri) does not answer" in refused["error"]
     assert refused["serving"]["version"] == "1"
+    dry = place.apply(capsys, tracking_uri=nobody, check=True, dry_run=True)
+    assert (dry["changed"], dry["error"]) == (True, "")
 
 
 def test_a_bad_model_is_removed(place: Place, capsys: Captured) -> None:

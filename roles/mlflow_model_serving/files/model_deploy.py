@@ -559,7 +559,10 @@ def apply() -> None:
     except (Refused, OSError) as reason:
         serving = host.serving(asked["name"])
         answer["actions"].clear()
-        answer["error"] = str(reason)
+        if asked["dry_run"] and isinstance(reason, Unreachable):
+            answer["actions"].append("it is looked up in a registry that cannot be asked yet")
+        else:
+            answer["error"] = str(reason)
         if serving and state(serving)["ActiveState"] == "active":
             answer["serving"] = host.record(serving).get("of", {})
     print(json.dumps({"changed": bool(answer["actions"]), **answer}))

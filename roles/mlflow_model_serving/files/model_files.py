@@ -2,8 +2,8 @@
 
   fetch DIRECTORY   of the model version that a JSON object on standard input names: tracking_uri,
                     username, password, ca (a file, or ''), model (models:/<name>/<version>)
-  needs DIRECTORY   print a JSON object: unmet, which requirements this environment does not meet, in
-                    words; and python, the model's, where it is another than this one
+  needs DIRECTORY   print a JSON object: unmet, which requirements this environment does not meet,
+                    in words; and python, the model's, where it is another than this one
 
 Run by the Python of an environment that has MLflow, as a user who owns nothing but the files.
 """
