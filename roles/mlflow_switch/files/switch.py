@@ -310,7 +310,7 @@ POINTS = {"stopped": "change", "changed": "start", "serving": "confirm"}
 
 def wait(timeout: float) -> None:
     """Wait until the switch waits for a word or has ended, and print its state."""
-    deadline = time.monotonic() + timeout
+    deadline, running = time.monotonic() + timeout, True
     while time.monotonic() < deadline:
         state, plan = read(STATE / "state.json"), read(STATE / "plan.json")
         phase = state.get("phase", "none")
@@ -318,9 +318,10 @@ def wait(timeout: float) -> None:
         given = point in plan.get("marks", []) or any(
             (MARKS / mark).exists() for mark in (point, "abort")
         )
-        if not plan or phase == "stuck" or (point and not given):
+        if not plan or phase == "stuck" or (point and not given) or not running:
             break
         time.sleep(0.1)
+        running = subprocess.call(["systemctl", "is-active", "--quiet", UNIT]) == 0
     print(json.dumps(state))
 
 
@@ -356,7 +357,9 @@ def main() -> None:
         go(asked.mark, asked.words)
     else:
         signal.signal(signal.SIGTERM, leave)
-        Switch(Plan(read(STATE / "plan.json")), read(STATE / "state.json")).run()
+        # Without its state, nobody knows how far it came: all of it is put back.
+        state = read(STATE / "state.json") or {"phase": "serving", "saved": ""}
+        Switch(Plan(read(STATE / "plan.json")), state).run()
 
 
 if __name__ == "__main__":
