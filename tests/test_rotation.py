@@ -1,5 +1,6 @@
 """Rotation: what is refused before anything changes, and that no step leaves half of a pair."""
 
+import fcntl
 import importlib
 import json
 import os
@@ -195,6 +196,16 @@ def test_a_unit_that_knows_no_rotation(
         rotation.begin(service(), {"secrets": NAMES, "given": {}})
 
 
+def test_while_a_backup_is_made(tmp_path: Path) -> None:
+    """It is said, and nothing is begun."""
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(rotation.Refused, match="backup"):
+        rotation.hold(tmp_path, wait=False)
+    os.close(holder)
+    rotation.hold(tmp_path, wait=False)
+
+
 def test_webhooks_follow_their_key(tmp_path: Path) -> None:
     """To the new key and back to the old; what neither opens stays as it was."""
     old, new, lost = (Fernet.generate_key().decode() for _ in range(3))
@@ -274,9 +285,10 @@ def test_a_pair_is_swapped_whole(taken: bool, tmp_path: Path) -> None:
     for file in files:
         file.write_text("old")
         file.with_name(f"{file.name}.new").write_text("new")
-    asked = {"files": [str(file) for file in files], "ending": ".new", "units": ["nginx.service"]}
+    asked = {"files": [str(file) for file in files], "ending": ".new",
+             "reload": ["nginx.service"], "restart": []}  # fmt: skip
     done = subprocess.run(
-        [sys.executable, ROLES / "certificate/files/swap.py", json.dumps(asked)],
+        [sys.executable, ROLES / "certificate/files/take.py", json.dumps(asked)],
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -57,13 +57,13 @@ END_OF_PYTHON
 """
 # The first attempt to start fails.
 BREAK = """
-mkdir /etc/systemd/system/mlflow.service.d
+mkdir -p /etc/systemd/system/mlflow.service.d
 cd /etc/systemd/system/mlflow.service.d
 printf '[Service]\\nExecStartPre=/bin/sh -c "! rm broken"\\n' > break.conf
 runuser -u mlflow touch /var/lib/mlflow/broken
 systemctl daemon-reload
 """
-MEND = "rm -r /etc/systemd/system/mlflow.service.d; systemctl daemon-reload"
+MEND = "rm /etc/systemd/system/mlflow.service.d/break.conf; systemctl daemon-reload"
 HELD = "cd /etc; sha256sum mlflow/* seaweedfs/s3.json ssl/mlflow/* ssl/mlflow-ca/*"
 
 
@@ -128,12 +128,12 @@ def test_a_store_that_takes_no_new_key_has_its_old_one_again(lab: Lab) -> None:
     """It is asked before any server is touched."""
     held = lab.root(SERVER, f"{HELD}; systemctl show --property InvocationID mlflow")
     drop_in = "/etc/systemd/system/seaweedfs.service.d"
-    lab.root(SERVER, f"mkdir {drop_in}; printf '[Service]\\nExecReload=\\nExecReload=true\\n' "
+    lab.root(SERVER, f"mkdir -p {drop_in}; printf '[Service]\\nExecReload=\\nExecReload=true\\n' "
                      f"> {drop_in}/deaf.conf; systemctl daemon-reload")  # fmt: skip
     try:
         said = lab.play("rotate.yml", code=2, rotate="s3_key")
     finally:
-        lab.root(SERVER, f"rm -r {drop_in}; systemctl daemon-reload")
+        lab.root(SERVER, f"rm {drop_in}/deaf.conf; systemctl daemon-reload")
     assert "It refuses 2 of the 4 keys" in said
     assert lab.root(SERVER, f"{HELD}; systemctl show --property InvocationID mlflow") == held
 

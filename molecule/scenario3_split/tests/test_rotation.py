@@ -68,13 +68,13 @@ def test_where_one_server_does_not_start_all_have_the_old_one_again(lab: Lab) ->
     """The last one, when the first has the new one already and the database too."""
     held = [lab.root(host, "sha256sum /etc/mlflow/*") for host in SERVERS]
     drop_in = "/etc/systemd/system/mlflow.service.d"
-    lab.root(SERVERS[-1], f"mkdir {drop_in}; runuser -u mlflow touch /var/lib/mlflow/broken; "
+    lab.root(SERVERS[-1], f"mkdir -p {drop_in}; runuser -u mlflow touch /var/lib/mlflow/broken; "
              f"printf '[Service]\\nExecStartPre=sh -c \"! rm broken\"\\n' > {drop_in}/break.conf; "
              "systemctl daemon-reload")  # fmt: skip
     try:
         said = lab.play("rotate.yml", code=2, rotate="database_password")
     finally:
-        lab.root(SERVERS[-1], f"rm -r {drop_in}; systemctl daemon-reload")
+        lab.root(SERVERS[-1], f"rm {drop_in}/break.conf; systemctl daemon-reload")
     assert f"On {SERVERS[-1]}: With the new secrets it does not serve" in " ".join(said.split())
     assert "Every server has its old secrets and serves." in said
     assert [lab.root(host, "sha256sum /etc/mlflow/*") for host in SERVERS] == held

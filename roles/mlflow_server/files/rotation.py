@@ -201,8 +201,6 @@ def begin(service: Service, asked: dict[str, Any]) -> dict[str, Any]:
 
 def give(service: Service, side: int) -> dict[str, Any]:
     """Have the service run with the old secrets (0) or the new (1); return how long it was down."""
-    # Not while a backup copies databases and keys (service_lock.py); until this process ends.
-    fcntl.flock(os.open(service.env.parent, os.O_RDONLY), fcntl.LOCK_EX)
     wanted = service.files(service.sides[side])
     stale = [path for path, text in wanted.items() if path.read_text() != text]
     for path in stale:
@@ -293,12 +291,26 @@ def opened(service: Service, keys: dict[str, str]) -> tuple[int, int]:
     return int(stored), int(by_these)
 
 
+def hold(directory: Path, wait: bool) -> None:
+    """Take the lock on the service's data (service_lock.py) until this process ends.
+
+    Databases and keys do not change while a backup copies them. Raises Refused without waiting.
+    """
+    try:
+        fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        raise Refused(
+            f"A backup or a cleaning is at work (lslocks | grep {directory}). Run this again later."
+        ) from error
+
+
 def main() -> int:
     """Do what the first argument says; return the exit code."""
     verb, directory = sys.argv[1:]
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what was begun is finished, whoever hangs up
     try:
         answer: Any = {}
+        hold(Path(directory), wait=verb != "begin")
         service = Service(Path(directory))
         if verb == "look":
             answer = {"left": left(service, json.load(sys.stdin))}
