@@ -235,7 +235,8 @@ def test_a_bad_model_is_removed(place: Place, capsys: Captured) -> None:
 
 def test_what_a_killed_run_left_is_mended(place: Place, capsys: Captured) -> None:
     """Half the files; two that run; one that has the traffic and does not run, or not at boot."""
-    half = place.host.deployments / ".new-iris-1-00000000/model"
+    instance = place.apply(capsys, check=True)["instance"]
+    half = place.host.deployments / f".new-{instance}/model"
     half.mkdir(parents=True)
     place.apply(capsys)
     assert not half.parent.exists()
