@@ -5,6 +5,9 @@ from collections.abc import Callable
 import pytest
 from consultation import Case, Look, consult, findings, see_named, serious
 
+# Nothing in it has to do with the release of Debian.
+HOSTS = "debian13"
+
 Run = Callable[..., str]
 PROJECT = "/home/ada/mlflow"
 ENVIRONMENT = "/home/ada/.local/share/mlflow/current"

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+# Nothing in it has to do with the release of Debian.
+HOSTS = "debian12-server"
+
 Run = Callable[..., str]
 PLACE = "/mnt/other"  # of a second server's data, whose playbook is refused
 

@@ -6,6 +6,9 @@ import pytest
 from consultation import Case, Finding, consult, findings, see_named, serious
 from hosts import ended
 
+# Scenario 3 has the same on the other Debian.
+HOSTS = "debian13-server"
+
 Run = Callable[..., str]
 Again = Callable[[Case], list[Finding]]
 UNIT = "/etc/systemd/system/mlflow.service"

@@ -21,6 +21,9 @@ from prometheus import (
     series,
 )
 
+# Scenario 3 has the same on the other Debian.
+HOSTS = "debian13-server"
+
 Run = Callable[..., str]
 
 HEALTH = "/usr/local/lib/mlflow/health.py"

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# Nothing in it has to do with the release of Debian.
+HOSTS = "debian12-server"
+
 Run = Callable[..., str]
 PROMOTE = "promote.yml"
 PYTHON = "/opt/mlflow/current/bin/python"

@@ -3,6 +3,9 @@
 import json
 from collections.abc import Callable
 
+# Scenario 3 has the same on the other Debian.
+HOSTS = "debian13-server"
+
 Run = Callable[..., str]
 
 TRAIN = """
