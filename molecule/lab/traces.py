@@ -30,7 +30,8 @@ PACKAGED = "dpkg-query --show --showformat '${Package}\\n'"
 # What these make when they are installed, and Debian leaves when they are removed.
 MADE = re.compile(
     r"/etc/(default/locale|locale.gen|networks)|/etc/ssl/.*(ssl-cert-snakeoil.*|/[0-9a-f]{8}\.0)"
-    r"|.*/__pycache__.*|(user|group) postgres|group ssl-cert|unit logrotate.*|.*/logrotate.timer.*"
+    r"|.*/__pycache__.*|(user|group) (postgres|prometheus)|group ssl-cert"
+    r"|unit logrotate.*|.*/logrotate.timer.*"
     r"|/var/lib/ucf/.*|/var/lib/systemd/deb-systemd-helper-enabled/.*"
 )
 

@@ -76,8 +76,8 @@ CASES = {
         *settings("s/^MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=.*/MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=900/"),
     ),
     "a role with a limit": Case(
-        ["accepts 5 connections (CONNECTION LIMIT of the role)"],
-        SQL.format("ALTER ROLE mlflow CONNECTION LIMIT 5"),
+        ["accepts 30 connections (CONNECTION LIMIT of the role)"],
+        SQL.format("ALTER ROLE mlflow CONNECTION LIMIT 30"),
         SQL.format("ALTER ROLE mlflow CONNECTION LIMIT -1"),
     ),
     "a database that is not there": Case(

@@ -52,7 +52,10 @@ def test_a_client_goes_on_while_it_changes(lab: Lab) -> None:
         time.sleep(10)
         said = lab.play("rotate.yml", rotate="database_password")
         logged, whole = logging.result()
-    assert "PostgreSQL refuses the old password" in said and "never as a whole" in said
+    assert (
+        "PostgreSQL refuses the old password" in said
+        and "down        one server after the other, " in said
+    )
     assert logged == whole > 10
     new = password(lab)
     for server in SERVERS:
