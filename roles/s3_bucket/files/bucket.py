@@ -324,8 +324,9 @@ class Bucket:
         request = urllib.request.Request(address, data=content, method="PUT")  # noqa: S310
         request.add_header("Content-Type", "application/octet-stream")
         try:
-            with urllib.request.urlopen(request, timeout=60, context=self.trust()) as answer:  # noqa: S310
-                return str(answer.headers["ETag"])
+            with contextlib.suppress(ConnectionError):  # a busy store hangs up: once more, as boto3
+                return self.etag(request)
+            return self.etag(request)
         except urllib.error.HTTPError as error:
             words = " ".join(error.read(400).decode(errors="replace").split())
             raise Failed(
@@ -337,6 +338,11 @@ class Bucket:
         except OSError as error:
             words = f"A part sent by a presigned address does not arrive at {self.place}: {error}."
             raise Failed(self.no_connection(error, words)) from error
+
+    def etag(self, request: urllib.request.Request) -> str:
+        """Send a request, and return the ETag that is answered."""
+        with urllib.request.urlopen(request, timeout=60, context=self.trust()) as answer:  # noqa: S310
+            return str(answer.headers["ETag"])
 
     def trust(self) -> ssl.SSLContext:
         """Return whom to trust, as boto3 and MLflow's clients do: Python 3.13 would be stricter."""
