@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from mlflow_smoke import interruption, scenario1, scenario2, scenario3
@@ -38,7 +40,14 @@ def run(arguments: Sequence[str]) -> int:
     report = Report(options.scenario, scenario.subject(options))
     interruption.heed()
     # Libraries print and warn; what matters of it is in the report.
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with (
+        TemporaryDirectory(prefix="mlflow-smoke-") as home,
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(io.StringIO()),
+    ):
+        # What MLflow and matplotlib keep for a person goes with the smoke; nobody is told of it.
+        os.environ |= {"XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home}
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         try:
             scenario.prove(options, report)
         except CheckFailedError:

@@ -228,7 +228,7 @@ def root(ssh: Run) -> Run:
 @pytest.fixture(scope="module")
 def look(playbook: Callable[..., list[str]], ssh: Run, root: Run) -> Iterator[Again]:
     """Look again as the playbook did, at something that is broken, on a host that is well."""
-    root("touch -d '1 second ago' /run/before")
+    root("sleep 2; touch -d '1 second ago' /run/before")
     looks = {look.kind: look for look in consult(playbook("doctor.yml", user="ops"))}
     assert set(looks) == {"host", "client"}
 

@@ -25,27 +25,34 @@ def played(lab: Lab, name: str, host: str, *arguments: str, code: int = 0, **ext
     return " ".join(said.split())
 
 
-def test_a_damaged_backup_is_refused(lab: Lab) -> None:
+# By name, so that the tests of a host follow one another.
+on_sqlite = pytest.mark.parametrize("host", [SQLITE])
+on_postgresql = pytest.mark.parametrize("host", [POSTGRESQL])
+
+
+@on_sqlite
+def test_a_damaged_backup_is_refused(lab: Lab, host: str) -> None:
     """It is named, and the server and its data are as they were."""
-    played(lab, "backup.yml", SQLITE)
-    known = snapshot(lab, SQLITE)
+    played(lab, "backup.yml", host)
+    known = snapshot(lab, host)
     damaged = f"$(ls -d {TARGET}/2*Z/artifacts | head -1)"
     lab.root(
-        SQLITE,
+        host,
         f"cp -a {TARGET} {TARGET}.good; "
         f"find {damaged} -type f -size +0 | head -1 | while read file; do echo x >> $file; done",
     )
-    said = played(lab, "restore.yml", SQLITE, code=2, mlflow_restore_confirm=SQLITE)
-    lab.root(SQLITE, f"rm -r {TARGET}; mv {TARGET}.good {TARGET}")
+    said = played(lab, "restore.yml", host, code=2, mlflow_restore_confirm=host)
+    lab.root(host, f"rm -r {TARGET}; mv {TARGET}.good {TARGET}")
     assert "is damaged: of" in said
     assert "/artifacts/" in said
     assert "The service and its data are as they were" in said
-    assert snapshot(lab, SQLITE) == known
+    assert snapshot(lab, host) == known
 
 
-def test_nothing_is_overwritten_without_a_word(lab: Lab) -> None:
-    said = played(lab, "restore.yml", SQLITE, code=2)
-    assert f"Say -e mlflow_restore_confirm={SQLITE} to have it so" in said
+@on_sqlite
+def test_nothing_is_overwritten_without_a_word(lab: Lab, host: str) -> None:
+    said = played(lab, "restore.yml", host, code=2)
+    assert f"Say -e mlflow_restore_confirm={host} to have it so" in said
     assert "experiments " in said
     assert "as they were" in said
 
@@ -58,14 +65,13 @@ def spare(lab: Lab, tmp_path: Path) -> Path:
     return inventory
 
 
-def test_another_host_takes_over(lab: Lab, spare: Path, tmp_path: Path) -> None:
+@on_sqlite
+def test_another_host_takes_over(lab: Lab, host: str, spare: Path, tmp_path: Path) -> None:
     """From the directory of backups, and nothing else of the host that is gone."""
-    known = snapshot(lab, SQLITE)
-    lab.root(SQLITE, f"tar -C / -cf /srv/backups.tar {TARGET[1:]}; chmod 644 /srv/backups.tar")
-    lab.copy(SQLITE, "/srv/backups.tar", tmp_path / "backups.tar")
-    lab.root(
-        SQLITE, "rm /srv/backups.tar; systemctl stop mlflow; rm -rf /var/lib/mlflow /etc/mlflow"
-    )
+    known = snapshot(lab, host)
+    lab.root(host, f"tar -C / -cf /srv/backups.tar {TARGET[1:]}; chmod 644 /srv/backups.tar")
+    lab.copy(host, "/srv/backups.tar", tmp_path / "backups.tar")
+    lab.root(host, "rm /srv/backups.tar; systemctl stop mlflow; rm -rf /var/lib/mlflow /etc/mlflow")
     for name, arguments in {
         "scenario2.yml": ["--skip-tags", "smoke"],
         "restore.yml": ["--extra-vars", json.dumps(BACKUP)],  # it is empty: no word is needed
@@ -92,19 +98,20 @@ rm -rf /var/lib/seaweedfs /etc/seaweedfs
 """
 
 
-def test_a_server_that_lost_everything(lab: Lab) -> None:
+@on_postgresql
+def test_a_server_that_lost_everything(lab: Lab, host: str) -> None:
     """PostgreSQL, S3, users and keys: users have the passwords of the backup."""
-    played(lab, "backup.yml", POSTGRESQL)
-    known = snapshot(lab, POSTGRESQL)
-    lab.root(POSTGRESQL, LOSE)
-    played(lab, "scenario3.yml", POSTGRESQL, "--skip-tags", "smoke")
-    assert len(snapshot(lab, POSTGRESQL)["runs"]) == 0
-    said = played(lab, "restore.yml", POSTGRESQL, mlflow_restore_confirm=POSTGRESQL)
-    assert f"{POSTGRESQL} has what {POSTGRESQL} had" in said
-    after = snapshot(lab, POSTGRESQL)
+    played(lab, "backup.yml", host)
+    known = snapshot(lab, host)
+    lab.root(host, LOSE)
+    played(lab, "scenario3.yml", host, "--skip-tags", "smoke")
+    assert len(snapshot(lab, host)["runs"]) == 0
+    said = played(lab, "restore.yml", host, mlflow_restore_confirm=host)
+    assert f"{host} has what {host} had" in said
+    after = snapshot(lab, host)
     for kind in ("experiments", "runs"):  # of the smoke
         for key in {*after[kind]} - {*known[kind]}:
             assert after[kind].pop(key)["lifecycle_stage"] == "deleted"
     assert after == known
     command = ". /opt/mlflow/client/activate; /opt/mlflow/current/bin/python"
-    assert json.loads(lab.program(POSTGRESQL, "predict", command, "ada").splitlines()[-1])
+    assert json.loads(lab.program(host, "predict", command, "ada").splitlines()[-1])
