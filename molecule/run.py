@@ -26,8 +26,14 @@ ROOT = HERE.parent
 LOG = ROOT / ".lab/log"
 LAB = [sys.executable, str(HERE / "lab/lab.py")]
 ACTIONS = ["check", "converge", "idempotence"]
+# Most of the time is Ansible's own.
+WARM = {
+    "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "lab/callbacks"),
+    "ANSIBLE_CALLBACKS_ENABLED": "warm",
+}
 # The hosts are not there yet when Ansible is asked to make them: without the lab's inventory.
-ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "MOLECULE_ANSIBLE_ARGS_STRICT_MODE": "1"}
+STRICT = {"MOLECULE_ANSIBLE_ARGS_STRICT_MODE": "1"}
+ENVIRONMENT = {**os.environ, **WARM, **STRICT, "NO_COLOR": "1"}
 
 
 def molecule(action: str, scenario: str) -> int:
@@ -89,10 +95,11 @@ def main() -> int:
         (LOG / "actions.json").write_text(json.dumps(results))
         tests = ["molecule/test_actions.py", *(f"molecule/{name}/tests" for name in scenarios)]
         tests += ["tests", "smoke/tests"] if options.unit else []
-        # Two hosts at a time; a scenario without hosts is an error, and no reason to stop.
+        # On two cores three at a time, since they also wait; a scenario without hosts is an error,
+        # and no reason to stop.
         return subprocess.call(
-            ["pytest", "--numprocesses=2", "--no-loadscope-reorder", "--durations=20",
-             "--continue-on-collection-errors", *tests], cwd=ROOT,
+            ["pytest", "--numprocesses=3", "--no-loadscope-reorder", "--durations=20",
+             "--continue-on-collection-errors", *tests], cwd=ROOT, env={**os.environ, **WARM},
         )  # fmt: skip
     finally:
         if not options.keep:  # by Molecule, which remembers what it has made

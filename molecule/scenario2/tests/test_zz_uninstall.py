@@ -6,6 +6,9 @@ from collections.abc import Callable
 import pytest
 from traces import traces
 
+# Which has had all that there is: backups, monitoring, a served model.
+HOSTS = "debian13-server"
+
 Run = Callable[..., str]
 
 # Logs a run with a file, or, with its number, reads it.

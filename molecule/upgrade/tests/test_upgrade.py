@@ -29,9 +29,13 @@ PEOPLE = {
 
 
 def snapshot(lab: Lab, host: str) -> dict[str, Any]:
-    """Return all that a host's server tells of what was logged, and what a model predicts."""
-    told = dict(json.loads(lab.program(host, "snapshot", "sudo python3")))
-    return {**told, "predictions": as_person(lab, host, "predict").splitlines()[-1]}
+    """Return all that a host's server tells of what was logged, files included."""
+    return dict(json.loads(lab.program(host, "snapshot", "sudo python3")))
+
+
+def predictions(lab: Lab, host: str) -> str:
+    """Return what a registered model predicts for the one who has logged it."""
+    return as_person(lab, host, "predict").splitlines()[-1]
 
 
 def as_person(lab: Lab, host: str, program: str) -> str:
@@ -253,7 +257,7 @@ def test_the_host_dies(lab: Lab, unharmed: str) -> None:
 def test_an_upgrade_keeps_everything(lab: Lab, before: Callable[..., Any], host: str) -> None:
     """By the scenario's own playbook, with another version in the inventory."""
     playbook = {SQLITE: "scenario2.yml", POSTGRESQL: "scenario3.yml"}[host]
-    known = before(host)
+    known, predicted = before(host), predictions(lab, host)
     said = " ".join(lab.play(playbook, "--limit", host, mlflow_version=NEW).split())
     assert f"MLflow {NEW} instead of {OLD} on {host}" in said
     assert re.search(r"did not serve for [0-9.]+ s", said)
@@ -263,6 +267,7 @@ def test_an_upgrade_keeps_everything(lab: Lab, before: Callable[..., Any], host:
         more = {key: after[kind].pop(key) for key in {*after[kind]} - {*known[kind]}}
         assert {one["lifecycle_stage"] for one in more.values()} <= {"deleted"}
     assert after == known
+    assert predictions(lab, host) == predicted
     assert "changed=0" in lab.play(
         playbook, "--limit", host, "--skip-tags", "smoke", mlflow_version=NEW
     )

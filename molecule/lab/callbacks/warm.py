@@ -1,0 +1,47 @@
+"""Import what tasks need once, before Ansible forks: the tests start it hundreds of times.
+
+Each task of each host is a fork of the controller, which would find and import its plugins anew,
+and have the collector touch, and so copy, all that it has inherited. It changes no result.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from ansible.plugins import loader
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: warm
+type: aggregate
+short_description: Import what tasks need once
+description: Imports plugins before Ansible forks, and turns the garbage collector off.
+"""
+
+ACTIONS = ["assert", "command", "copy", "debug", "fail", "include_vars", "normal", "set_fact",
+           "template", "validate_argument_spec"]  # fmt: skip
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]
+    """Has nothing to say."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "warm"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Import them."""
+        for plugins in (loader.filter_loader, loader.test_loader):
+            list(plugins.all())
+        for plugins, names in {
+            loader.action_loader: ACTIONS,
+            loader.become_loader: ["sudo"],
+            loader.connection_loader: ["local", "ssh"],
+            loader.lookup_loader: ["file", "template"],
+            loader.shell_loader: ["sh"],
+        }.items():
+            for name in names:
+                plugins.get(name, class_only=True)
+        gc.disable()
