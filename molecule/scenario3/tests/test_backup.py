@@ -86,6 +86,7 @@ def notes(lab: Lab) -> str:
     said = lab.root(
         SERVER,
         "export MLFLOW_TRACKING_URI=https://mlflow.example.com MLFLOW_TRACKING_USERNAME=admin "
+        "MLFLOW_DISABLE_TELEMETRY=true "  # and root's home as it was
         f"MLFLOW_TRACKING_PASSWORD={password} REQUESTS_CA_BUNDLE=/etc/ssl/mlflow/ca.pem\n"
         f"{PYTHON} - <<'END'\n{TRAIN}\nEND",
     )
