@@ -49,6 +49,6 @@ def test_served_on_loopback(ssh: Run, play: Run) -> None:
     finally:  # the host as other tests know it
         ssh(
             "sudo sh -c 'apt-get purge -qq -y nginx nginx-common >/dev/null 2>&1; rm -rf "
-            "/etc/nginx /etc/systemd/system/nginx.service.d; systemctl daemon-reload'",
+            "/etc/nginx /var/www /etc/systemd/system/nginx.service.d; systemctl daemon-reload'",
             user="ops",
         )
