@@ -29,8 +29,13 @@ scenario2: $(TOOLS) ## Make this Debian host a team's tracking server, and prove
 scenario3: $(TOOLS) ## Give several data scientists a server, over SSH, and prove it (ARGS="-i inventories/<yours>")
 	ansible-playbook playbooks/scenario3.yml $(ARGS)
 
-test: lint ## Run all tests, on containers that they make themselves
+test: $(TOOLS) ## Run all tests, on containers that they make themselves
+	$(MAKE) --no-print-directory --jobs=2 lint images
 	molecule/run.py --unit
+
+images: $(TOOLS)
+	molecule/lab/lab.py engine
+	molecule/lab/lab.py images > /dev/null
 
 molecule: $(TOOLS) ## Run the tests of all scenarios, or of one (SCENARIO=scenario1)
 	molecule/run.py $(filter-out all,$(SCENARIO))
@@ -82,4 +87,4 @@ $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt
 	touch $@
 
-.PHONY: help scenario1 scenario2 scenario3 test lint unit molecule bench wheelhouse lock docs clean
+.PHONY: help scenario1 scenario2 scenario3 test images lint unit molecule bench wheelhouse lock docs clean

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# The other Debian runs the same service in the scenario `upgrade`.
+HOSTS = "debian12-server"
+
 Run = Callable[..., str]
 ROOT = Path(__file__).resolve().parents[3]
 SEARCH = "/api/2.0/mlflow/experiments/search"

@@ -417,6 +417,7 @@ def create(kind: str, uri: str) -> None:
     file = Path(building[len(SQLITE) :]) if uri.startswith(SQLITE) else None
     if file:
         file.unlink(missing_ok=True)
+        file.touch()  # or say now that there is no room: MLflow would try for two minutes
     try:
         if kind == "tracking":
             # What `mlflow db upgrade` does with an empty database in MLflow 3; in 2 it cannot.
