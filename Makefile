@@ -48,7 +48,7 @@ lint: $(TOOLS) ## Check the style of everything
 	mypy
 
 unit: $(TOOLS) ## Run the tests that need no container
-	pytest $(ARGS) tests smoke/tests
+	pytest --numprocesses=auto --dist=loadfile $(ARGS) tests smoke/tests
 
 bench: $(TOOLS) ## Measure speed and size, all or BENCH=scenario1
 	python -m bench $(BENCH)
