@@ -196,12 +196,16 @@ def test_a_unit_that_knows_no_rotation(
         rotation.begin(service(), {"secrets": NAMES, "given": {}})
 
 
-def test_while_a_backup_is_made(tmp_path: Path) -> None:
-    """It is said, and nothing is begun."""
+@pytest.mark.parametrize("verb", ["look", "begin"])
+def test_while_a_backup_is_made(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said at once, and nothing is begun."""
     holder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    with pytest.raises(rotation.Refused, match="backup"):
-        rotation.hold(tmp_path, wait=False)
+    monkeypatch.setattr(sys, "argv", ["rotation.py", verb, str(tmp_path)])
+    assert rotation.main() == 1
+    assert "A backup or a cleaning is at work" in capsys.readouterr().err
     os.close(holder)
     rotation.hold(tmp_path, wait=False)
 

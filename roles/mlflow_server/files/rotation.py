@@ -310,7 +310,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what was begun is finished, whoever hangs up
     try:
         answer: Any = {}
-        hold(Path(directory), wait=verb != "begin")
+        hold(Path(directory), wait=verb not in ("look", "begin"))
         service = Service(Path(directory))
         if verb == "look":
             answer = {"left": left(service, json.load(sys.stdin))}
