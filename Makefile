@@ -75,7 +75,8 @@ clean: ## Remove what make and the tests have made here, hosts included
 	if [ -d .lab ]; then molecule/lab/lab.py down --all; fi
 	rm -rf .venv .lab .cache .mypy_cache .pytest_cache .ruff_cache .ansible wheelhouse
 
-# The tools, again when their lock has changed. uv comes first, by the very lock that hosts use.
+# The tools, again when their lock has changed. uv comes first, by the very lock that hosts use. Compiled
+# once: where PYTHONDONTWRITEBYTECODE is set, each ansible-playbook would compile Ansible anew.
 $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed, and $(PYTHON) is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
@@ -84,7 +85,7 @@ $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	@command -v git >/dev/null || { echo "git is needed. Debian: sudo apt install git" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/pip install --quiet --require-hashes --requirement roles/mlflow/files/uv.txt
-	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt
+	$(UV) pip sync --quiet --compile-bytecode --require-hashes --python .venv/bin/python requirements.txt
 	touch $@
 
 .PHONY: help scenario1 scenario2 scenario3 test images lint unit molecule bench wheelhouse lock docs clean

@@ -122,7 +122,6 @@ IN_THE_WAY = {
 }
 FULL = "install -d -m 711 {0}; mount -t tmpfs -o nr_inodes=5,mode=711 tmpfs {0}"
 NO_DUMP = "chmod a-x /usr/bin/pg_dump /usr/lib/postgresql/*/bin/pg_dump"
-SLOW_START = "/run/systemd/system/mlflow.service.d"
 
 
 @each_host
@@ -153,8 +152,17 @@ def test_a_migration_stops_half_way(lab: Lab, unharmed: str) -> None:
 # In the new environment alone: what it does to the server's process, and what is then said.
 BROKEN = {
     "start": ("sys.exit('broken on purpose')", "broken on purpose"),
-    "readiness": ("os.environ.update(MLFLOW_ARTIFACTS_DESTINATION='/proc/x')", "Put an artifact"),
+    "readiness": (
+        "os.environ.update(MLFLOW_ARTIFACTS_DESTINATION='/proc/x')",
+        "started: mlflow-ready: Put an artifact",
+    ),
 }
+# Readiness would wait two minutes and a half for artifacts to come. It is told to stop once they
+# are all that is missing, as systemd tells it when it has no more patience.
+IMPATIENT = """systemd-run --quiet --collect --unit=impatient sh -c '
+    until readlink /opt/mlflow/current | grep -q ^{0} && mlflow-ready 2>&1 | grep -q "Put an"
+    do sleep 1; done
+    systemctl kill --kill-whom=control mlflow'"""
 
 
 @pytest.mark.parametrize("what", BROKEN)
@@ -163,18 +171,11 @@ def test_the_new_version_does_not_come_up(lab: Lab, unharmed: str, what: str) ->
     statement, word = BROKEN[what]
     packages = lab.root(unharmed, f"echo /opt/mlflow/{NEW}-*/lib/python3*/site-packages").strip()
     line = f"import os, sys; 'serve.py' in ' '.join(sys.orig_argv) and {statement}"
-    # It need not wait two minutes and a half to say that it is not ready.
-    impatient = "[Service]\nTimeoutStartSec=30\n"
-    lab.root(
-        unharmed,
-        f"cat > {packages}/broken.pth <<'END'\n{line}\nEND\n"
-        f"install -d {SLOW_START}; cat > {SLOW_START}/test.conf <<'END'\n{impatient}END\n"
-        "systemctl daemon-reload",
-    )
+    lab.root(unharmed, f'echo "{line}" > {packages}/broken.pth; {IMPATIENT.format(NEW)}')
     try:
         said = upgrade(lab, unharmed)
     finally:
-        lab.root(unharmed, f"rm -r {packages}/broken.pth {SLOW_START}; systemctl daemon-reload")
+        lab.root(unharmed, f"rm {packages}/broken.pth; systemctl stop impatient || true")
     assert "failed while the new version started" in said
     assert word in said
     assert "The old version serves the old data again" in said

@@ -171,9 +171,11 @@ class Switch:
             command("systemctl", verb, self.plan.unit)
         except Failed as error:
             show = ["systemctl", "show", "--property=InvocationID", "--value", self.plan.unit]
-            start = f"_SYSTEMD_INVOCATION_ID={command(*show).strip()}"
-            journal = command("journalctl", "--no-pager", "--output=cat", "--lines=30", start)
-            raise Failed(journal.strip() or str(error)) from error
+            read = "journalctl --quiet --no-pager --output=cat"
+            read += f" _SYSTEMD_INVOCATION_ID={command(*show).strip()}"
+            # What readiness missed comes first: a server says much after it.
+            both = f"{read} --lines=1 --grep=^mlflow-ready:; {read} --lines=30"
+            raise Failed(command("sh", "-c", both).strip() or str(error)) from error
 
     def point(self, environment: str) -> None:
         """Let `current` lead to an environment."""
