@@ -85,7 +85,8 @@ $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	@command -v git >/dev/null || { echo "git is needed. Debian: sudo apt install git" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/pip install --quiet --require-hashes --requirement roles/mlflow/files/uv.txt
-	$(UV) pip sync --quiet --compile-bytecode --require-hashes --python .venv/bin/python requirements.txt
+	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt
+	.venv/bin/python -m compileall -q -j 0 -x 'ansible_collections|/tests?/' .venv/lib
 	touch $@
 
 .PHONY: help scenario1 scenario2 scenario3 test images lint unit molecule bench wheelhouse lock docs clean

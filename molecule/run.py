@@ -110,8 +110,8 @@ def main() -> int:
         )  # fmt: skip
     finally:
         if not options.keep:  # by Molecule, which remembers what it has made
-            for scenario in scenarios:
-                molecule("destroy", scenario)
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda scenario: molecule("destroy", scenario), scenarios))
 
 
 if __name__ == "__main__":

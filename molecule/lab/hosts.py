@@ -116,10 +116,18 @@ class Lab:
         script += f"{program}\nEND_OF_PROGRAM\npython program.py {' '.join(arguments)}\n"
         return json.loads(self.ssh(host, script, user).splitlines()[-1])
 
-    def program(self, host: str, name: str, command: str, user: str = "ops") -> str:
+    def program(
+        self, host: str, name: str, command: str, user: str = "ops", *, arguments: str = ""
+    ) -> str:
         """Return what a program of programs/ prints, run by a command on a host as a person."""
         text = (HERE / "programs" / f"{name}.py").read_text()
-        return self.ssh(host, f"{command} - <<'END_OF_PROGRAM'\n{text}\nEND_OF_PROGRAM", user)
+        command = f"{command} - {arguments}"
+        return self.ssh(host, f"{command} <<'END_OF_PROGRAM'\n{text}\nEND_OF_PROGRAM", user)
+
+    def open_ports(self, *hosts: str, seen_from: str) -> dict[str, list[int]]:
+        """Return the TCP ports of each host, of all there are, that answer another host."""
+        said = self.program(seen_from, "ports", "python3", "grace", arguments=" ".join(hosts))
+        return dict(json.loads(said))
 
     @property
     def _vault(self) -> Path:

@@ -23,6 +23,7 @@ while time.monotonic() < until:
     with mlflow.start_run() as run:
         mlflow.log_metrics({f"m{i}": i for i in range(10)})
     done.append(run.info.run_id)
+    time.sleep(0.2)
 found = [mlflow.get_run(run_id) for run_id in done]
 whole = [run for run in found if run.info.status == "FINISHED" and len(run.data.metrics) == 10]
 print(json.dumps([len(done), len(whole)]))

@@ -13,32 +13,10 @@ from hosts import Lab
 GATEWAY, CLIENT = "mlflow.example.com", "login.example.com"
 SERVERS = ["server1.example.com", "server2.example.com"]
 
-# Asks the TCP ports that any part of the installation could listen on.
-SCAN = """
-import asyncio, json, socket, sys
-async def answers(address, port, turn):
-    async with turn:
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 5)
-        except OSError:
-            return None
-        writer.close()
-        return port
-async def main():
-    turn = asyncio.Semaphore(500)
-    seen = {}
-    for host in sys.argv[1:]:
-        address = socket.gethostbyname(host)
-        found = await asyncio.gather(*(answers(address, port, turn) for port in range(1, 65536)))
-        seen[host] = [port for port in found if port]
-    print(json.dumps(seen))
-asyncio.run(main())
-"""
-
 
 def test_only_these_ports_answer(lab: Lab) -> None:
     hosts = [host for host in lab.hosts if host != CLIENT]
-    assert lab.python(CLIENT, "grace", SCAN, *hosts) == {
+    assert lab.open_ports(*hosts, seen_from=CLIENT) == {
         GATEWAY: [22, 80, 443],
         "db.example.com": [22, 5432],
         "s3.example.com": [22, 8333],
@@ -223,7 +201,8 @@ def test_what_the_team_gave_does_not_work(
     """The first attempt with these very credentials is answered in a sentence; nothing moves."""
     state = "systemctl show --property InvocationID mlflow; sha256sum /etc/mlflow/*"
     before = [lab.root(host, state) for host in SERVERS]
-    said = lab.play("scenario3.yml", "--skip-tags", "smoke", code=2, **{**given, variable: value})
+    wrong = {**given, variable: value}
+    said = lab.play("scenario3.yml", "--limit", "mlflow_servers", code=2, **wrong)
     error = " ".join(said.rpartition("fatal:")[2].split())
     for word in words:
         assert word in error

@@ -1,0 +1,17 @@
+"""Print, as JSON, which TCP ports of each host answer."""
+
+import json
+import socket
+import sys
+
+
+def answers(address: str, port: int) -> bool:
+    with socket.socket() as one:
+        one.settimeout(5)
+        return one.connect_ex((address, port)) == 0
+
+
+print(json.dumps({
+    host: [port for port in range(1, 65536) if answers(socket.gethostbyname(host), port)]
+    for host in sys.argv[1:]
+}))  # fmt: skip
