@@ -11,7 +11,8 @@ def answers(address: str, port: int) -> bool:
         return one.connect_ex((address, port)) == 0
 
 
+addresses = {host: socket.gethostbyname(host) for host in sys.argv[1:]}
 print(json.dumps({
-    host: [port for port in range(1, 65536) if answers(socket.gethostbyname(host), port)]
-    for host in sys.argv[1:]
+    host: [port for port in range(1, 65536) if answers(address, port)]
+    for host, address in addresses.items()
 }))  # fmt: skip
