@@ -76,7 +76,8 @@ clean: ## Remove what make and the tests have made here, hosts included
 	rm -rf .venv .lab .cache .mypy_cache .pytest_cache .ruff_cache .ansible wheelhouse
 
 # The tools, again when their lock has changed. uv comes first, by the very lock that hosts use. Compiled
-# once: where PYTHONDONTWRITEBYTECODE is set, each ansible-playbook would compile Ansible anew.
+# once: where PYTHONDONTWRITEBYTECODE is set, each ansible-playbook would compile Ansible anew. (A file that this
+# Python cannot compile is no reason to stop: it may never be imported.)
 $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed, and $(PYTHON) is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
@@ -86,7 +87,7 @@ $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/pip install --quiet --require-hashes --requirement roles/mlflow/files/uv.txt
 	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt
-	.venv/bin/python -m compileall -q -j 0 -x 'ansible_collections|/tests?/' .venv/lib
+	.venv/bin/python -W ignore -m compileall -qq -j 0 -x 'ansible_collections|/tests?/' .venv/lib || true
 	touch $@
 
 .PHONY: help scenario1 scenario2 scenario3 test images lint unit molecule bench wheelhouse lock docs clean

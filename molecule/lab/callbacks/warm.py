@@ -49,7 +49,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         read = DataLoader.load_from_file
 
         def read_once(self: Any, name: str, cache: str = "all", **options: Any) -> Any:
-            """Read a file; what plays name in vars_files is cached unless it is in a vault."""
+            """Read a file and keep it: of vars_files, Ansible keeps those in a vault alone."""
             return read(self, name, "all" if cache == "vaulted" else cache, **options)
 
         DataLoader.load_from_file = read_once

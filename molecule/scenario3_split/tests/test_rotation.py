@@ -18,7 +18,7 @@ LOG = """
 import json, os, time
 import mlflow
 mlflow.set_experiment("while-a-password-changes")
-done, until = [], time.monotonic() + 280
+done, until = [], time.monotonic() + 240
 while not os.path.exists("stop") and time.monotonic() < until:
     with mlflow.start_run() as run:
         mlflow.log_metrics({f"m{i}": i for i in range(10)})
