@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import Lab, ended, over_ssh
+from hosts import Lab, ended, over_ssh, with_group_vars
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,15 +85,14 @@ def ssh(variables: dict[str, str]) -> Callable[..., str]:
 @pytest.fixture(scope="module")
 def playbook(variables: dict[str, str], request: pytest.FixtureRequest) -> Callable[..., list[str]]:
     """The command that runs a shipped playbook on this host alone, with the shipped variables."""
+    inventory = with_group_vars(Path(variables["inventory"]), scenario(request.path))
 
     def command(name: str, *arguments: str, user: str = "ada", **extra: str) -> list[str]:
         extra["ansible_user"] = user
-        # The scenario's own inventory brings its group_vars, the lab's the host.
-        shipped = ROOT / "inventories" / scenario(request.path)
         return [
             "ansible-playbook", str(ROOT / "playbooks" / name), *arguments,
-            "--inventory", str(shipped), "--inventory", variables["inventory"],
-            "--limit", variables["name"], "--extra-vars", json.dumps(extra),
+            "--inventory", str(inventory), "--limit", variables["name"],
+            "--extra-vars", json.dumps(extra),
         ]  # fmt: skip
 
     return command

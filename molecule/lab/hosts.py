@@ -53,6 +53,16 @@ def ended(command: list[str], code: int) -> str:
     return done.stdout
 
 
+def with_group_vars(inventory: Path, scenario: str) -> Path:
+    """Return an inventory that has the scenario's variables beside it, as a team has them."""
+    own = ROOT / "molecule" / scenario / "group_vars"
+    with contextlib.suppress(FileExistsError):
+        inventory.with_name("group_vars").symlink_to(
+            own if own.exists() else ROOT / "inventories" / scenario / "group_vars"
+        )
+    return inventory
+
+
 @dataclass(frozen=True)
 class Lab:
     """The hosts of a scenario in which they work together; a test names those it is about.
@@ -150,12 +160,7 @@ class Lab:
             inventory: one instead of the lab's own.
             **extra: variables.
         """
-        inventory = inventory or self.inventory
-        own = ROOT / "molecule" / self.name / "group_vars"
-        with contextlib.suppress(FileExistsError):  # beside the inventory, as a team has them
-            inventory.with_name("group_vars").symlink_to(
-                own if own.exists() else ROOT / "inventories/scenario3/group_vars"
-            )
+        inventory = with_group_vars(inventory or self.inventory, self.name)
         return [
             "ansible-playbook", str(ROOT / "playbooks" / name), "--inventory", str(inventory),
             "--extra-vars", f"@{self._vault}", "--extra-vars", json.dumps(extra), *arguments,

@@ -60,12 +60,13 @@ INOTIFY_WANTED = 512
 TRANSPORT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
 
 # Runs in a new host: takes the key and the environment (standard input) and whether there is a
-# cache (an argument; one directory a person, as pip and uv want it), answers with the SSH host key
-# as soon as the system is up.
+# cache (an argument; one directory a person, as pip and uv want it, and one for compiled_once.py),
+# answers with the SSH host key as soon as the system is up.
 WELCOME = r"""
 read -r key; echo "$key" > /etc/ssh/authorized_keys; cat > /etc/environment
 if [ -n "$1" ]; then
     printf '%s_CACHE_DIR DEFAULT=/var/cache/lab/@{PAM_USER}\n' UV PIP >> /etc/security/pam_env.conf
+    mkdir -p -m 1777 /var/cache/lab/compiled
 fi
 for _ in $(seq 300); do
     state=$(systemctl is-system-running 2>/dev/null)
@@ -244,16 +245,17 @@ def base_image(name: str) -> str:
 
 def host_image(name: str, base: str) -> str:
     """Return the tag of `base` made a host; skipped when one of just these inputs is there."""
-    bundle = Path(CA_BUNDLE).read_bytes()
-    dockerfile = (HERE / "Dockerfile").read_bytes()
+    files = {file: (HERE / file).read_bytes() for file in ("Dockerfile", "compiled_once.py")}
+    files["ca-certificates.crt"] = Path(CA_BUNDLE).read_bytes()
     base_id = docker("image", "inspect", "--format", "{{.Id}}", base).encode()
-    tag = f"{LABEL}/{name}:" + hashlib.sha256(base_id + dockerfile + bundle).hexdigest()[:12]
+    digest = hashlib.sha256(b"".join([base_id, *files.values()])).hexdigest()
+    tag = f"{LABEL}/{name}:{digest[:12]}"
     if succeeds(*docker_command(), "image", "inspect", tag):
         return tag
     say(f"building {tag}")
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "Dockerfile").write_bytes(dockerfile)
-        Path(folder, "ca-certificates.crt").write_bytes(bundle)
+        for file, content in files.items():
+            Path(folder, file).write_bytes(content)
         # Debian's docker.io has no buildx; its classic builder is all that this needs.
         classic = [] if succeeds(*docker_command(), "buildx", "version") else ["DOCKER_BUILDKIT=0"]
         proxies = [f"--build-arg={name}" for name in ("http_proxy", "https_proxy", "no_proxy")]
