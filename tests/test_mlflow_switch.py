@@ -220,7 +220,8 @@ def test_waiting_and_words(
 ) -> None:
     """Who waits is told at the next point that needs a word, and not before."""
     (switch.STATE / "plan.json").write_text(json.dumps({"marks": ["change"]}))
-    monkeypatch.setattr(switch.subprocess, "call", lambda *_: 0)  # the service runs
+    ended = threading.Event()
+    monkeypatch.setattr(switch.subprocess, "call", lambda *_: 3 if ended.is_set() else 0)
 
     def tell(phase: str) -> None:
         switch.write(switch.STATE / "state.json", {"phase": phase})
@@ -230,8 +231,13 @@ def test_waiting_and_words(
     later.start()
     switch.wait(5)
     assert json.loads(capsys.readouterr().out)["phase"] == "serving"
+
+    def end() -> None:
+        tell("confirmed")
+        ended.set()
+
     switch.go("confirm", "")
-    (switch.STATE / "plan.json").unlink()
-    tell("confirmed")
+    (switch.STATE / "plan.json").unlink()  # it is over, and not yet written down how
+    threading.Timer(0.3, end).start()
     switch.wait(5)
     assert json.loads(capsys.readouterr().out)["phase"] == "confirmed"

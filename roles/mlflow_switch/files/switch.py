@@ -320,7 +320,8 @@ def wait(timeout: float) -> None:
         given = point in plan.get("marks", []) or any(
             (MARKS / mark).exists() for mark in (point, "abort")
         )
-        if not plan or phase == "stuck" or (point and not given) or not running:
+        # Not when the plan is gone: how it ended is written down after that.
+        if phase == "stuck" or (point and not given) or not running:
             break
         time.sleep(0.1)
         running = subprocess.call(["systemctl", "is-active", "--quiet", UNIT]) == 0
