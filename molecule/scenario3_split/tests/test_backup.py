@@ -1,6 +1,7 @@
 """Backups where the database, the store and the servers are hosts of their own."""
 
 import re
+from typing import Any
 
 from hosts import Lab
 
@@ -47,7 +48,10 @@ print(json.dumps([version.run_id, text, len(model.predict(np.ones((2, 4)))),
 
 def test_a_backup_is_drilled_and_restored(lab: Lab) -> None:
     """The drill has a PostgreSQL of its own here; a restore changes what both servers serve."""
-    settings = {"mlflow_backup_target": "/var/backups/mlflow", "mlflow_backup_on_calendar": ""}
+    settings: dict[str, Any] = {
+        "mlflow_backup_target": "/var/backups/mlflow",
+        "mlflow_backup_on_calendar": "",
+    }
     run_id = lab.python(CLIENT, "ada", TRAIN)
     lab.play("backup.yml", **settings)
     said = lab.play("restore_drill.yml", **settings)
@@ -56,5 +60,5 @@ def test_a_backup_is_drilled_and_restored(lab: Lab) -> None:
     assert not lab.root(LEADER, "pgrep -u postgres,mlflow-drill || true")
 
     lab.python(CLIENT, "ada", FORGET)
-    lab.play("restore.yml", mlflow_restore_confirm="server1.example.com", **settings)
+    lab.play("restore.yml", mlflow_restore_confirm=LEADER, **settings)
     assert lab.python(CLIENT, "ada", SEE) == [run_id, "the first text", 2, False]
