@@ -48,13 +48,20 @@ LOG = """
 import json, sys, time
 import mlflow
 mlflow.set_experiment("while-a-server-dies")
-done, until = [], time.monotonic() + float(sys.argv[1])
+done, cut, until = [], 0, time.monotonic() + float(sys.argv[1])
 while time.monotonic() < until:
-    with mlflow.start_run() as run:
-        mlflow.log_metrics({f"m{i}": i for i in range(10)})
-        mlflow.log_params({f"p{i}": i for i in range(5)})
-    done.append(run.info.run_id)
-print(json.dumps(done))
+    try:
+        with mlflow.start_run() as run:
+            mlflow.log_metrics({f"m{i}": i for i in range(10)})
+            mlflow.log_params({f"p{i}": i for i in range(5)})
+    except mlflow.exceptions.MlflowException as error:
+        if "IncompleteRead" not in str(error):
+            raise
+        mlflow.end_run()
+        cut += 1
+    else:
+        done.append(run.info.run_id)
+print(json.dumps([done, cut]))
 """
 
 READ = """
@@ -72,14 +79,15 @@ print(json.dumps(whole))
 
 @pytest.mark.parametrize("victim", SERVERS)
 def test_a_server_dies_and_no_acknowledged_run_is_lost(lab: Lab, victim: str) -> None:
+    """A reply that a client has in part may be cut off: nobody can ask for its rest."""
     with ThreadPoolExecutor() as pool:
         logging = pool.submit(lab.python, CLIENT, "ada", LOG, "20")
         time.sleep(10)
         kill = "systemctl kill --signal=KILL --kill-whom=all mlflow; systemctl stop mlflow"
         lab.root(victim, kill)
     try:
-        done = logging.result()
-        assert len(done) > 10, done
+        done, cut = logging.result()
+        assert len(done) > 10 and cut <= 1, (done, cut)
         bring = f"cat > runs.json <<'END_OF_RUNS'\n{json.dumps(done)}\nEND_OF_RUNS"
         assert lab.python(CLIENT, "ada", READ, before=bring) == done
     finally:
@@ -137,7 +145,7 @@ mlflow.set_experiment("presigned")
 with mlflow.start_run() as run:
     try:
         mlflow.log_artifact("large.bin")
-    except mlflow.MlflowException as error:
+    except mlflow.exceptions.MlflowException as error:
         # A young SeaweedFS now and then hangs up on a part, and MLflow's client asks but once.
         if "RemoteDisconnected" not in str(error):
             raise

@@ -11,6 +11,7 @@ TRAIN = """
 import json
 import mlflow
 from sklearn.linear_model import LinearRegression
+mlflow.set_experiment("of-the-last-day")
 with mlflow.start_run():
     mlflow.sklearn.log_model(
         LinearRegression().fit([[0], [1]], [0, 1]), name="model", input_example=[[2]],
