@@ -10,7 +10,7 @@ from bench._hosts import Host, fresh_host
 from bench._playbooks import HERE, WITHOUT_SMOKE
 from bench.scenario3 import CLIENT, SERVER, VARIABLES
 
-OLD = "--extra-vars=mlflow_version=2.22.5"
+OLD = '--extra-vars={"mlflow_version": "2.22.5", "mlflow_server_accept_unguarded": true}'
 
 
 def measure() -> Iterator[Figure]:

@@ -24,7 +24,7 @@ CASES = {
     ),
     "unknown version": (
         ["mlflow_version=9.9.9"],
-        ["no lock for MLflow 9.9.9", "2.22.5, 3.17.2", "mlflow_lock", "group_vars"],
+        ["no lock for MLflow 9.9.9", "2.22.5, 3.15.2, 3.17.2", "mlflow_lock", "group_vars"],
     ),
     "a lock of another version": (
         ["mlflow_version=3.16.0", f"mlflow_lock={ROOT / LOCK}"],

@@ -71,6 +71,16 @@ def test_it_asks_for_just_what_the_role_sends(doctor: ModuleType) -> None:
     assert set(sent) == {*ASKED, "kind"}
 
 
+@pytest.mark.parametrize("version, said", {"2.22.5": 1, "3.15.2": 0, "": 0}.items())
+def test_an_unguarded_version_is_said(
+    doctor: ModuleType, tmp_path: Path, version: str, said: int
+) -> None:
+    """Below 3 there are holes that no release mends."""
+    (tmp_path / f"lib/python3.11/site-packages/mlflow-{version}.dist-info").mkdir(parents=True)
+    found = only(doctor, "guarded version", environment=str(tmp_path) if version else "")
+    assert len(found) == said and words(found).count("mlflow_version to 3 or later") == said
+
+
 def test_each_check_waits_for_earlier_ones_of_its_kind(doctor: ModuleType) -> None:
     """A wrong name in `after` would never be waited for."""
     before: set[str] = set()

@@ -39,7 +39,6 @@ def render(tmp_path: Path) -> Render:
                 "mlflow_server_environment": "/opt/mlflow/current",
                 "__mlflow_server_probe": {"stdout": json.dumps({**HOST, **(host or {})})},
                 "__mlflow_server_schema": {"stdout": json.dumps(SCHEMA)},
-                "__mlflow_server_admin_password": "100%-sure-of-it",
             },
             "tasks": [{
                 "ansible.builtin.template": {
@@ -164,7 +163,7 @@ def test_authentication_file(render: Render) -> None:
     parser = configparser.ConfigParser()
     parser.read_string(text)
     section = parser["mlflow"]
-    assert section["admin_password"] == "100%-sure-of-it"  # noqa: S105
+    assert section["admin_password"] == ""  # root alone has it
     uri = urlsplit(section["database_uri"])
     assert (unquote(uri.password or ""), uri.path) == ("p/%", "/mlflow_auth")
     assert section["auth_cache_ttl_seconds"] == "60"
@@ -174,7 +173,10 @@ def test_unit_follows_the_environment(render: Render) -> None:
     """One link moves between versions, and the unit need not be written anew."""
     unit = render("mlflow.service")
     assert "ExecStart=/opt/mlflow/current/bin/python " in unit
-    assert "ExecStartPre=/opt/mlflow/current/bin/python /usr/local/lib/mlflow/settle.py\n" in unit
+    assert (
+        "ExecStartPre=+/opt/mlflow/current/bin/python -BEs /usr/local/lib/mlflow/settle.py "
+        "--user mlflow\n"
+    ) in unit
     assert "basic-auth" not in unit
     assert "chgrp" not in unit
 

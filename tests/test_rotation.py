@@ -105,7 +105,6 @@ def write(tmp_path: Path) -> Write:
             "mlflow_server_database_password": password,
             "mlflow_server_s3_access_key": keys["access_key"],
             "mlflow_server_s3_secret_key": keys["secret_key"],
-            "__mlflow_server_admin_password": password,
         }
         (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play]))
         (tmp_path / "variables.json").write_text(json.dumps(variables))

@@ -24,6 +24,17 @@ systemctl show '*' 2>/dev/null || true
 find / -xdev -type f -perm -o=r -size -2000k -not -path '/usr/*' -not -path '/opt/mlflow/*/lib/*' \
   -not -path '/var/lib/dpkg/*' -not -path '/var/cache/*' -exec cat {} + | tr -cd '[:print:]\n'
 """
+# All that the serving process may read: its user's files, and what its processes were told.
+READABLE_BY_SERVICE = r"""
+cd /; runuser -u mlflow -- sh -c '
+find / /run -xdev -type f -readable -size -2000k -not -path "/usr/*" -not -path "/opt/mlflow/*/lib/*"   -not -path "/var/lib/dpkg/*" -not -path "/var/cache/*" -exec cat {} +
+cat /proc/[0-9]*/environ' 2>/dev/null | tr -cd '[:print:]\n'
+"""
+# As a server has it that was set up when MLflow still read the password there.
+AS_BEFORE = (
+    'sed -i "s/^admin_password =.*/admin_password = $(cat /etc/mlflow/admin_password)/" '
+    "/etc/mlflow/basic_auth.ini"
+)
 # Those that were made on the server's host.
 MADE = r"""
 cut -d= -f2- /etc/mlflow/secrets.env
@@ -45,6 +56,7 @@ def secrets(lab: Lab) -> set[str]:
 
 
 def test_nowhere_to_be_read(lab: Lab, tmp_path: Path) -> None:
+    lab.root(SERVER, AS_BEFORE)
     for host in lab.hosts:
         lab.root(host, WATCH)
     users = [
@@ -68,6 +80,14 @@ def test_nowhere_to_be_read(lab: Lab, tmp_path: Path) -> None:
     for place, text in places.items():
         assert "mlflow" in text, f"{place} was not looked at"
         assert not [word for word in secrets(lab) if word in text], place
+
+
+def test_the_service_reads_no_secret_that_it_does_not_need(lab: Lab) -> None:
+    """Whoever makes it show its files has not become the administrator with that."""
+    needed = lab.root(SERVER, "cat /etc/mlflow/server.env /etc/mlflow/secrets.env")
+    text = lab.root(SERVER, READABLE_BY_SERVICE)
+    assert "MLFLOW_FLASK_SERVER_SECRET_KEY" in text and "admin_username = admin" in text
+    assert not [word for word in secrets(lab) if word in text and word not in needed]
 
 
 def test_alan_leaves(lab: Lab) -> None:

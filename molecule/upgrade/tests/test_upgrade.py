@@ -1,4 +1,4 @@
-"""From 2.22.5 to 3.17.2: nothing is lost, and whatever fails, the old version serves the old data.
+"""From 2.22.5 to 3.17.2, and within 3: nothing is lost, and whatever fails, the old version serves the old data.
 
 The tests of a host build on one another: what fails comes first, since then nothing has changed.
 """
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import ROOT, Lab
+from hosts import ROOT, Lab, ended
 
-OLD, NEW = "2.22.5", "3.17.2"
+OLD, MIDDLE, NEW = "2.22.5", "3.15.2", "3.17.2"
 SQLITE, POSTGRESQL = "team.example.com", "mlflow.example.com"
+SPARE = "spare.example.com"
 HOSTS = [SQLITE, POSTGRESQL]
 PEOPLE = {
     SQLITE: ("grace", "export MLFLOW_TRACKING_URI=http://localhost:5000"),
@@ -92,14 +93,37 @@ each_host = pytest.mark.parametrize("unharmed", HOSTS, indirect=True)
 
 
 def upgrade(
-    lab: Lab, host: str, *arguments: str, code: int = 2, smoke: bool = False, **extra: Any
-) -> str:
+    lab: Lab, host: str, *arguments: str, code: int = 2, smoke: bool = False, to: str = NEW,
+    **extra: Any,
+) -> str:  # fmt: skip
     """Run the upgrade on one host, and return what it says, each run of space as one."""
     rest = () if smoke else ("--skip-tags", "smoke")
     said = lab.play(
-        "upgrade.yml", "--limit", host, *rest, *arguments, code=code, mlflow_version=NEW, **extra
+        "upgrade.yml", "--limit", host, *rest, *arguments, code=code, mlflow_version=to, **extra
     )
     return " ".join(said.split())
+
+
+UNGUARDED = {"mlflow_version": OLD, "mlflow_server_accept_unguarded": False}
+
+
+def test_an_unguarded_version_is_not_installed(lab: Lab, tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps({"scenario2": {"hosts": {SPARE: lab.hosts[SPARE]}}}))
+    said = ended(lab.command("scenario2.yml", inventory=inventory, **UNGUARDED), 2)
+    said = " ".join(said.split())
+    for word in ("whoever reaches the port reads any file", "mlflow_server_accept_unguarded: true"):
+        assert word in said
+    assert "Nothing was changed" in said
+    lab.root(SPARE, "test ! -e /opt/mlflow && test ! -e /etc/mlflow")
+
+
+def test_an_unguarded_version_goes_on_serving(lab: Lab) -> None:
+    """Where it is; and who runs the playbook is told what to do."""
+    arguments = ("--limit", SQLITE, "--skip-tags", "smoke")
+    said = " ".join(lab.play("scenario2.yml", *arguments, **UNGUARDED).split())
+    assert "goes on serving it. Upgrade: set mlflow_version to 3 or later" in said
+    assert "changed=0" in said
 
 
 @each_host
@@ -253,13 +277,31 @@ def test_the_host_dies(lab: Lab, unharmed: str) -> None:
     until(lab, unharmed, {"put back"})
 
 
+def test_an_upgrade_within_3(lab: Lab, before: Callable[..., Any]) -> None:
+    """To an older 3 first; from there, with what only 3 logs, to the new one and back again."""
+    host, known = POSTGRESQL, before(POSTGRESQL)
+    said = upgrade(lab, host, code=0, to=MIDDLE)
+    assert f"MLflow {MIDDLE} instead of {OLD} on {host}" in said
+    assert serves(lab, host) == MIDDLE
+    assert snapshot(lab, host) == known
+    threes = as_person(lab, host, "threes").splitlines()[-1]
+    known.update(snapshot(lab, host))  # with what has come to it
+    said = upgrade(lab, host, smoke=True, smoke_server_settings="/nowhere")
+    assert "failed while the new version was on trial" in said
+    assert serves(lab, host) == MIDDLE
+    assert snapshot(lab, host) == known
+    assert as_person(lab, host, "threes").splitlines()[-1] == threes
+    known["threes"] = threes
+
+
 @pytest.mark.parametrize("host", HOSTS)
 def test_an_upgrade_keeps_everything(lab: Lab, before: Callable[..., Any], host: str) -> None:
     """By the scenario's own playbook, with another version in the inventory."""
     playbook = {SQLITE: "scenario2.yml", POSTGRESQL: "scenario3.yml"}[host]
-    known, predicted = before(host), predictions(lab, host)
+    known, predicted = {**before(host)}, predictions(lab, host)
+    threes = known.pop("threes", "")  # of the one that comes from an older 3
     said = " ".join(lab.play(playbook, "--limit", host, mlflow_version=NEW).split())
-    assert f"MLflow {NEW} instead of {OLD} on {host}" in said
+    assert f"MLflow {NEW} instead of {MIDDLE if threes else OLD} on {host}" in said
     assert re.search(r"did not serve for [0-9.]+ s", said)
     assert serves(lab, host) == NEW
     after = snapshot(lab, host)
@@ -268,6 +310,7 @@ def test_an_upgrade_keeps_everything(lab: Lab, before: Callable[..., Any], host:
         assert {one["lifecycle_stage"] for one in more.values()} <= {"deleted"}
     assert after == known
     assert predictions(lab, host) == predicted
+    assert not threes or as_person(lab, host, "threes").splitlines()[-1] == threes
     assert "changed=0" in lab.play(
         playbook, "--limit", host, "--skip-tags", "smoke", mlflow_version=NEW
     )

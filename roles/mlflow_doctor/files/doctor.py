@@ -888,6 +888,19 @@ def version(p: Patient) -> Iterator[Finding]:
         )
 
 
+@check("guarded version", "server", after=("installation",))
+def guarded_version(p: Patient) -> Iterator[Finding]:
+    """Whether what keeps one user from another's files and artifacts is in this MLflow at all."""
+    there = version_of(p["environment"])
+    if there and int(there.split(".")[0]) < 3:
+        yield warning(
+            f"MLflow {there} has holes that no release mends.",
+            "Every user - without users, whoever reaches the port - reads any file that the service "
+            "can read, and overwrites and deletes anybody's artifacts.",
+            f"Set mlflow_version to 3 or later in {p.variables}; then {p.play('upgrade')}",
+        )
+
+
 @check("running version", "server", after=("readiness",))
 def running_version(p: Patient) -> Iterator[Finding]:
     """Whether the server that runs is the one that is installed."""

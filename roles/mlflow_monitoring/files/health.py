@@ -233,6 +233,9 @@ def main() -> None:
     parser.add_argument(
         "--environment", type=Path, metavar="DIR", help="the server's, if it is here"
     )
+    parser.add_argument(
+        "--user", help="after reading the administrator's password as root, be this one"
+    )
     parser.add_argument("--backup-status", type=Path, metavar="FILE", help="what backups leave")
     parser.add_argument(
         "--certificate", action="append", default=[], metavar="PATTERN", help="files"
@@ -240,6 +243,10 @@ def main() -> None:
     parser.add_argument("--directory", action="append", default=[], type=Path, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     asked = parser.parse_args()
+    if asked.user:
+        from service_settings import become, read_settings
+
+        become(asked.user, read_settings())
     found = [*measure(asked)]
     words = text(found)
     if ("mlflow_database_up", {}, True) in found:

@@ -99,6 +99,12 @@ def file_kind(path: Path) -> str:
     return "empty" if not start else "sqlite" if start == b"SQLite format 3\0" else "other"
 
 
+def installed() -> str:
+    """Return the version of the MLflow in the environment, without starting it; '' for none."""
+    found = Path(asked["environment"]).glob("lib/python3*/site-packages/mlflow-[0-9]*.dist-info")
+    return next((info.name.split("-")[1].replace(".dist", "") for info in found), "")
+
+
 def addresses() -> list:
     """Return this host's IPv4 addresses that its name and its default route have."""
     try:
@@ -152,6 +158,7 @@ print(
             "account": uid != -1,
             "person": uid == 0 or uid >= 1000,
             "state_owner": owner(state_dir),
+            "mlflow": installed(),
             "database": file_kind(database) if asked["database"] else "none",
             "database_owner": owner(database) if asked["database"] else "",
             "runs": active and state.get("UnitFileState") == "enabled",

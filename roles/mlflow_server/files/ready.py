@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service_client import NotReady, Server
-from service_settings import ENV_FILE, read_settings
+from service_settings import ENV_FILE, become, read_settings
 
 
 def steps(server: Server) -> Iterator[tuple[str, float]]:
@@ -80,6 +80,9 @@ def main() -> int:
     parser.add_argument(
         "--wait", type=float, default=0, metavar="SECONDS", help="go on trying that long"
     )
+    parser.add_argument(
+        "--user", default="", help="after reading the administrator's password as root, be this one"
+    )
     arguments = parser.parse_args()
     deadline, reason = time.monotonic() + arguments.wait, "It had no time to look."
 
@@ -90,7 +93,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stopped)
     while True:
         try:
-            server = Server(read_settings(arguments.env_file))
+            settings = read_settings(arguments.env_file)
+            if arguments.user:
+                become(arguments.user, settings)
+            server = Server(settings)
             check(server)
         except OSError as error:  # of the settings: the server's own come as NotReady
             print(f"mlflow-ready: {error.filename}: {error.strerror}. Use sudo?", file=sys.stderr)

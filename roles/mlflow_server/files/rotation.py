@@ -111,8 +111,6 @@ class Service:
                 uri = with_password(authentication(self.settings)["database_uri"], password)
                 say(self.auth, "database_uri = ", f"database_uri = {uri.replace('%', '%%')}")
         if password := side.get("admin_password"):
-            words = password.replace("%", "%%")
-            say(self.auth, "admin_password = ", f"admin_password = {words}")
             texts[self.password] = password
         if keys := side.get("secret_keys"):
             remarks = [line for line in self.keys.read_text().splitlines() if line.startswith("#")]
@@ -159,6 +157,8 @@ def left(service: Service, asked: dict[str, Any]) -> dict[str, str]:
     """Return which of the secrets that are asked for stay as they are, and why."""
     if str(service.record) not in shown("EnvironmentFiles"):
         raise Refused(f"{UNIT} is older than this rotation: run the scenario's playbook first.")
+    if service.auth.is_file() and re.search(r"(?m)^admin_password = \S", service.auth.read_text()):
+        raise Refused(f"{service.auth} has the password still: run the scenario's playbook first.")
     present, given, why = service.present(), asked["given"], {}
     absent = {
         "database_password": "there is none: the operating system vouches for the service's user",

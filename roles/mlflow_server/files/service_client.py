@@ -70,7 +70,8 @@ class Server:
         self.headers = {"Host": f"localhost:{self.port}"}
         if auth := authentication(settings):
             login = f"{auth['admin_username']}:{auth['admin_password']}".encode()
-            self.headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
+            if auth["admin_password"]:
+                self.headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
 
     @property
     def address(self) -> str:
@@ -110,6 +111,11 @@ class Server:
             raise NotReady(f"{step}: no answer from {self.address}: {error}.") from error
         finally:
             connection.close()
+        if answer.status == http.client.UNAUTHORIZED and "Authorization" not in self.headers:
+            raise NotReady(
+                f"{step}: the server wants the administrator's password, which root alone may "
+                "read. Use sudo."
+            )
         if answer.status == http.client.UNAUTHORIZED:
             raise NotReady(
                 f"{step}: the server refuses the administrator's password that its "

@@ -6,8 +6,10 @@ Nothing but the standard library is used, so that any Python 3.9 or later runs i
 from __future__ import annotations
 
 import configparser
+import contextlib
 import json
 import os
+import pwd
 import re
 import shlex
 from pathlib import Path
@@ -15,6 +17,9 @@ from typing import Any
 from urllib.parse import quote
 
 ENV_FILE = Path("/etc/mlflow/server.env")
+
+# The administrator's password, in a process that read it as root and is the service's user since.
+_kept: dict[str, str] = {}
 
 
 def parse(text: str) -> dict[str, str]:
@@ -35,14 +40,36 @@ def read_settings(env_file: Path = ENV_FILE) -> dict[str, str]:
 def authentication(settings: dict[str, str]) -> dict[str, str]:
     """Return MLflow's basic-auth settings, with admin_username, admin_password and database_uri.
 
-    Nothing where authentication is off.
+    Nothing where authentication is off. The password is in a file of its own, which root alone may
+    read; for others it is empty. (A host that was set up before has it in MLflow's file as well.)
     """
     path = settings.get("MLFLOW_AUTH_CONFIG_PATH")
     if not path:
         return {}
     parser = configparser.ConfigParser()
     parser.read(path, encoding="utf-8")
-    return dict(parser["mlflow"])
+    found = dict(parser["mlflow"])
+    if not (password := _kept.get(path, "")):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            file = Path(path).with_name("admin_password")
+            password = file.read_text(encoding="utf-8").rstrip("\n")
+    return {**found, "admin_password": password or found.get("admin_password", "")}
+
+
+def become(user: str, settings: dict[str, str]) -> None:
+    """Be the service's user from now on, and keep the administrator's password in memory.
+
+    That memory is not for the user's other processes to see: the kernel closes it when a process
+    changes its user, until it runs another program. Does nothing where root is not at work.
+    """
+    if os.geteuid() != 0:
+        return
+    if password := authentication(settings).get("admin_password"):
+        _kept[settings["MLFLOW_AUTH_CONFIG_PATH"]] = password
+    account = pwd.getpwnam(user)
+    os.initgroups(user, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
 
 
 def databases(settings: dict[str, str]) -> dict[str, str]:

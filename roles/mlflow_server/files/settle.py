@@ -9,12 +9,15 @@ MLflow stops the start, with a sentence; see database.py.
 While secrets are rotated, MLFLOW_ROTATION (see rotation.py) holds the old and the new ones. Without
 it a password that PostgreSQL refuses, or a credential of another key, stays as it is.
 
-Run with the environment's Python, as the service's user. With --opened nothing is changed: it
-prints how many stored credentials there are, and how many of them the keys of the settings open.
+Run with the environment's Python, as the service's user; or as root with --user and her name: then
+it reads the administrator's password, which root alone may read, and becomes that user before it
+looks at anything else. With --opened nothing is changed: it prints how many stored credentials
+there are, and how many of them the keys of the settings open.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sqlite3
 import sys
@@ -23,7 +26,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from database import SQLITE, connect, refusal, status, tables
-from service_settings import authentication, databases, read_settings, rotation, with_password
+from service_settings import (
+    authentication,
+    become,
+    databases,
+    read_settings,
+    rotation,
+    with_password,
+)
 
 PASSPHRASE, VERSION = "MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_CRYPTO_KEK_VERSION"
 WEBHOOKS = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
@@ -82,20 +92,25 @@ def change_own_password(uri: str, others: list[str]) -> None:
 
 
 def follow_administrator(asked: dict[str, str]) -> None:
-    """Give the administrator the password of the settings, where she has another.
+    """Give the administrator the password of the settings, and make her where she is not.
 
-    As MLflow does, and without it: it takes seconds to load, in which nobody is served. It makes
-    her, at its start, where she is not.
+    As MLflow does, and without it: it takes seconds to load, in which nobody is served; and so it
+    needs no password at its start, and its processes none in a file that they may read.
     """
     from werkzeug.security import check_password_hash, generate_password_hash
 
     name, password = asked["admin_username"], asked["admin_password"]
     with database(asked["database_uri"]) as users:
         found = users.run("SELECT password_hash, is_admin FROM users WHERE username = ?", name)
-        if not found or (found[0][1] and check_password_hash(found[0][0], password)):
+        if not password or (found and found[0][1] and check_password_hash(found[0][0], password)):
             return
-        update = "UPDATE users SET password_hash = ?, is_admin = ? WHERE username = ?"
-        users.run(update, generate_password_hash(password), True, name)
+        change = "UPDATE users SET password_hash = ?, is_admin = ? WHERE username = ?"
+        if not found:
+            change = (
+                "INSERT INTO users (password_hash, is_admin, username) VALUES (?, ?, ?) "
+                "ON CONFLICT DO NOTHING"  # by another server that starts just now
+            )
+        users.run(change, generate_password_hash(password), True, name)
     print(f"{name} has the password of the settings now")
 
 
@@ -190,9 +205,15 @@ def opened(uri: str, keys: dict[str, str]) -> tuple[int, int]:
 
 def main() -> int:
     """Settle; return the exit code."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--user", default="")
+    parser.add_argument("--opened", action="store_true")
+    asked = parser.parse_args()
     settings = read_settings()
+    if asked.user:
+        become(asked.user, settings)
     uris, sides = databases(settings), rotation(settings)
-    if sys.argv[1:] == ["--opened"]:
+    if asked.opened:
         print(*opened(uris["tracking"], settings))
         return 0
     if others := [side["database_password"] for side in sides if "database_password" in side]:
@@ -206,8 +227,8 @@ def main() -> int:
         print(" ".join(filter(None, reasons)), file=sys.stderr)
         return 1
     if not silent:
-        if asked := authentication(settings):
-            follow_administrator(asked)
+        if users := authentication(settings):
+            follow_administrator(users)
         if keys := [side["secret_keys"] for side in sides if "secret_keys" in side]:
             follow_keys(uris["tracking"], settings, keys)
     return 0
