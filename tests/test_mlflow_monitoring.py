@@ -402,8 +402,8 @@ def test_the_unit_says_what_is_measured(ran: tuple[Path, str]) -> None:
     assert "User=mlflow\n" in unit
     assert (
         "ExecStart=!/usr/bin/python3 -BEs /usr/local/lib/mlflow/health.py "
-        "--output /var/lib/mlflow-health/mlflow.prom --environment /opt/mlflow/current --user mlflow "
-        "--backup-status /var/lib/mlflow-backup/status.json --directory /\n"
+        "--output /var/lib/mlflow-health/mlflow.prom --environment /opt/mlflow/current "
+        "--user mlflow --backup-status /var/lib/mlflow-backup/status.json --directory /\n"
     ) in unit
     unit = written(ran, "elsewhere", "mlflow-health.service")
     assert "EnvironmentFile" not in unit

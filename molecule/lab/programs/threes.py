@@ -1,4 +1,4 @@
-"""Log what MLflow 3 has beside runs, where it is not there yet; print it, as JSON in the last line."""
+"""Log what MLflow 3 has beside runs, if it is not there yet; print it as JSON, in the last line."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""From 2.22.5 to 3.17.2, and within 3: nothing is lost, and whatever fails, the old version serves the old data.
+"""From 2.22.5 to 3.17.2, and within 3: nothing is lost, and what fails leaves all as it was.
 
 The tests of a host build on one another: what fails comes first, since then nothing has changed.
 """
@@ -104,7 +104,7 @@ def upgrade(
     return " ".join(said.split())
 
 
-UNGUARDED = {"mlflow_version": OLD, "mlflow_server_accept_unguarded": False}
+UNGUARDED: dict[str, Any] = {"mlflow_version": OLD, "mlflow_server_accept_unguarded": False}
 
 
 def test_an_unguarded_version_is_not_installed(lab: Lab, tmp_path: Path) -> None:

@@ -895,8 +895,8 @@ def guarded_version(p: Patient) -> Iterator[Finding]:
     if there and int(there.split(".")[0]) < 3:
         yield warning(
             f"MLflow {there} has holes that no release mends.",
-            "Every user - without users, whoever reaches the port - reads any file that the service "
-            "can read, and overwrites and deletes anybody's artifacts.",
+            "Every user - without users, whoever reaches the port - reads any file that the "
+            "service can read, and overwrites and deletes anybody's artifacts.",
             f"Set mlflow_version to 3 or later in {p.variables}; then {p.play('upgrade')}",
         )
 
