@@ -195,6 +195,28 @@ def test_a_unit_that_knows_no_rotation(
         rotation.begin(service(), {"secrets": NAMES, "given": {}})
 
 
+def test_where_the_service_reads_the_administrators_password_still(
+    service: Callable[[], Any], tmp_path: Path
+) -> None:
+    """A host that only its programs were brought to: she would have two passwords."""
+    ini = tmp_path / "basic_auth.ini"
+    ini.write_text(ini.read_text().replace("admin_password =", f"admin_password = {OLD}"))
+    with pytest.raises(rotation.Refused, match="playbook first"):
+        rotation.begin(service(), {"secrets": NAMES, "given": {}})
+
+
+def test_the_administrators_password_is_a_file_of_its_own(
+    service: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Which counts; without it there is none, or that of a host that was set up before."""
+    settings, file = service().settings, tmp_path / "admin_password"
+    asked = rotation.authentication(settings)
+    assert (asked["admin_password"], asked["admin_username"]) == (OLD, "admin")
+    file.unlink()
+    assert rotation.authentication(settings)["admin_password"] == ""
+    assert "Authorization" not in rotation.Server(settings).headers
+
+
 @pytest.mark.parametrize("verb", ["look", "begin"])
 def test_while_a_backup_is_made(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

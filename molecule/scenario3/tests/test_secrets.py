@@ -27,7 +27,8 @@ find / -xdev -type f -perm -o=r -size -2000k -not -path '/usr/*' -not -path '/op
 # All that the serving process may read: its user's files, and what its processes were told.
 READABLE_BY_SERVICE = r"""
 cd /; runuser -u mlflow -- sh -c '
-find / /run -xdev -type f -readable -size -2000k -not -path "/usr/*" -not -path "/opt/mlflow/*/lib/*" \
+find / /run -xdev -type f -readable -size -2000k -not -path "/usr/*" \
+  -not -path "/opt/mlflow/*/lib/*" \
   -not -path "/var/lib/dpkg/*" -not -path "/var/cache/*" -exec cat {} +
 cat /proc/[0-9]*/environ' 2>/dev/null | tr -cd '[:print:]\n'
 """
