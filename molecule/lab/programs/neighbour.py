@@ -1,11 +1,13 @@
 """See what one user gains over another, and over the server, by MLflow's API; print it as JSON.
 
-    neighbour.py SERVER OWNER:PASSWORD NEIGHBOUR:PASSWORD [CA]
+    OWNER=NAME:PASSWORD NEIGHBOUR=NAME:PASSWORD ARTIFACTS=DESTINATION neighbour.py SERVER [CA]
 
 The owner makes an experiment with a run, an artifact and a model; the neighbour tries to get at
-them, and at the server's files. Passwords may be in the variables OWNER and NEIGHBOUR instead. Each
-line of the answer is a request that gained something; `[]` is how it should be. `denied` is with
-NO_PERMISSIONS on the experiment, `read` with READ. Nothing but the standard library is used.
+them, and at the server's files: first with NO_PERMISSIONS on the experiment, then, to write, with
+READ. In the answer, `gained` names the requests that gained something, and should be empty; `denied
+by` says how the neighbour was kept from reading, and is empty where READ is the default of an MLflow
+that cannot except an experiment from it. ARTIFACTS is mlflow_server_artifacts_destination. Nothing
+but the standard library is used, and nothing that not every MLflow 3 has.
 """
 
 import base64
@@ -18,11 +20,9 @@ import urllib.parse
 import urllib.request
 import uuid
 
-SERVER = sys.argv[1].rstrip("/")
-OWNER, NEIGHBOUR = (sys.argv[2:4] + [os.environ["OWNER"], os.environ["NEIGHBOUR"]])[:2] if len(
-    sys.argv
-) < 4 else sys.argv[2:4]
-CONTEXT = ssl.create_default_context(cafile=sys.argv[4] if len(sys.argv) > 4 else None)
+SERVER, *named = [word.rstrip("/") for word in sys.argv[1:]]
+OWNER, NEIGHBOUR = os.environ["OWNER"], os.environ["NEIGHBOUR"]
+CONTEXT = ssl.create_default_context(cafile=named[0] if named else None)
 API, AJAX, API3, AJAX3 = (
     f"/{form}api/{version}.0/mlflow" for version in (2, 3) for form in ("", "ajax-")
 )
@@ -83,11 +83,17 @@ made(NEIGHBOUR, "POST", f"{API}/registered-models/create", {"name": f"{NAME}-mod
 
 
 def grant(permission):
-    """Give the neighbour a permission on the owner's experiment; the owner manages it."""
+    """Give the neighbour a permission on the owner's experiment, who manages it; tell whether it exists."""
     name = NEIGHBOUR.partition(":")[0]
-    made(OWNER, "POST", f"{API3}/users/permissions/grant", {
-        "username": name, "resource_type": "experiment", "resource_id": experiment, "permission": permission,
-    })
+    given = {"username": name, "resource_type": "experiment", "resource_id": experiment, "permission": permission}
+    return ask(OWNER, "POST", f"{API3}/users/permissions/grant", given)[0] == 200
+
+
+def denied():
+    """See that the neighbour may not read the experiment; tell how that is so, or nothing where it cannot be."""
+    if ask(NEIGHBOUR, "GET", f"{API}/runs/get?run_id={run_id}")[0] == 403:
+        return "NO_PERMISSIONS"  # the server's default
+    return "DENY" if grant("DENY") else ""  # older versions have none
 
 
 def writes():
@@ -143,20 +149,19 @@ def sources():
     if root.startswith("s3://"):
         addresses += [f"s3://{bucket}/{prefix}{'/' * bool(prefix)}{inner}", f"s3://{bucket}", f"s3://{bucket}/",
             f"S3://{bucket}/{inner}", f"s3://{bucket}//{inner}", f"s3://x@{bucket}/{inner}"]
+    spellings = [{}, {"run_id": own_run_id}, {"runId": own_run_id}, {"tags": [{"key": "mlflow.prompt.is_prompt", "value": "true"}]}]
     for number, address in enumerate(addresses):
-        for form in ("/api", "/ajax-api"):
-            for extra in ({}, {"run_id": own_run_id}, {"runId": own_run_id},
-                    {"tags": [{"key": "mlflow.prompt.is_prompt", "value": "true"}]}):
-                data = {"name": f"{NAME}-model", "source": address, **extra}
-                text = tries("source", "POST", f"{form}/2.0/mlflow/model-versions/create", data)
-                if '"version"' in text:
-                    version = json.loads(text)["model_version"]["version"]
-                    tries("source read", "GET", f"/model-versions/get-artifact?name={NAME}-model&version={version}&path=secret.txt")
-            if address:
-                data = {"name": f"{NAME}-{number}-{form[1:5]}", "artifact_location": address}
-                tries("location", "POST", f"{form}/2.0/mlflow/experiments/create", data)
-                data["artifactLocation"] = data.pop("artifact_location")
-                tries("location", "POST", f"{form}/2.0/mlflow/experiments/create", data)
+        # Each form of the API, and each spelling, with every other address.
+        form = ("/api", "/ajax-api")[number % 2]
+        for extra in (spellings[number // 2 % 2], spellings[2 + number // 2 % 2]):
+            data = {"name": f"{NAME}-model", "source": address, **extra}
+            text = tries("source", "POST", f"{form}/2.0/mlflow/model-versions/create", data)
+            if '"version"' in text:
+                version = json.loads(text)["model_version"]["version"]
+                tries("source read", "GET", f"/model-versions/get-artifact?name={NAME}-model&version={version}&path=secret.txt")
+        if address:
+            data = {"name": f"{NAME}-{number}", ("artifact_location", "artifactLocation")[number // 2 % 2]: address}
+            tries("location", "POST", f"{form}/2.0/mlflow/experiments/create", data)
     tries("location", "POST", f"{API}/experiments/create", {"name": f"{NAME}-later", "artifact_location": "mlflow-artifacts:/99999"})
     trace = f"tr-{uuid.uuid4().hex}"
     info = {"trace_id": trace, "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": own["experiment_id"]}},
@@ -193,12 +198,14 @@ def closed(who):
     tries("unknown", "GET", "/openapi.json", who=who)
 
 
-for permission in ("NO_PERMISSIONS", "READ"):
-    grant(permission)
-    if permission == "NO_PERMISSIONS":
-        reads()
-        sources()
+how = denied()
+if how:
+    reads()
+    sources()
     writes()
+if not grant("READ"):
+    sys.exit("READ cannot be granted.")
+writes()
 tries("user", "POST", f"{API}/users/create", {"username": NAME, "password": "a-long-password"})
 tries("administrator", "PATCH", f"{API}/users/update-admin", {"username": NEIGHBOUR.partition(":")[0], "is_admin": True})
 tries("webhook", "POST", f"{API}/webhooks", {"name": NAME, "url": "http://127.0.0.1:9/", "events": [{"entity": "RUN", "action": "CREATED"}]})
@@ -212,4 +219,4 @@ made(NEIGHBOUR, "POST", f"{API}/experiments/create", {"name": f"{NAME}-placed", 
 status, text = ask(OWNER, "GET", f"/api/{artifact}")
 if (status, text) != (200, MARK):
     gained.append(f"the owner's artifact is not as it was: {status}")
-print(json.dumps(gained))
+print(json.dumps({"denied by": how, "gained": gained}))

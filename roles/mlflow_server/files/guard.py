@@ -47,7 +47,10 @@ DOUBTFUL = "The path of this request can be read in more than one way."
 GROUP = re.compile(
     r"\[(?P<who>\w+)(?: if (?P<switch>\w+))?(?:; (?P<older>\w+) before (?P<since>[\d.]+))?\]"
 )
-ROUTE = re.compile(r"(?P<methods>[A-Z,]+) +(?P<path>/\S*)(?P<words>(?: +[\w.=]+)*)")
+ROUTE = re.compile(
+    r"(?P<methods>[A-Z,]+) +(?P<path>/\S*)"
+    r"(?P<words>(?: +(?:check=(?:location|source|tags)|since=[\d.]+|optional))*)"
+)
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 VARIABLE = re.compile(r"\{\w+(?P<path>:path)?\}")
 

@@ -106,7 +106,7 @@ def parsed(address: str, destination: Place) -> Place:
         bucket, _, key = rest.removeprefix("//").partition("/")
         if not rest.startswith("//") or not BUCKET.fullmatch(bucket):
             raise Refused("it names no bucket")
-        return Place(bucket, checked(key.removesuffix("/")) if key else ())
+        return Place(bucket, checked_once(f"/{key}"))
     if scheme not in ("", "file", PROXIED):
         raise Refused(f"{scheme}: addresses are not opened")
     if scheme == "file" and rest.startswith("///"):
