@@ -58,7 +58,7 @@ REQUESTS = {
     ("GET", "/api/2.0/mlflow-artifacts/artifacts/1\\2"): guard.DOUBTFUL,
     ("GET", "/api/2.0/mlflow-artifacts/artifacts/1\n2"): guard.DOUBTFUL,
     ("GET", "health"): guard.DOUBTFUL,
-}  # fmt: skip
+}
 
 
 async def nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -105,7 +105,11 @@ def test_a_switch_or_a_version_opens_what_it_is_about() -> None:
     secrets = ("POST", "/api/3.0/mlflow/gateway/secrets/create")
     dataset = ("GET", "/api/3.0/mlflow/datasets/d-1")
     on = {"MLFLOW_GUARD_AI_GATEWAY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}
-    for version, who in (("3.17.2", "member"), ("3.15.2", "administrator"), ("3.9", "administrator")):
+    for version, who in (
+        ("3.17.2", "member"),
+        ("3.15.2", "administrator"),
+        ("3.9", "administrator"),
+    ):
         opened = guard.table(version, on)
         assert opened.find(*secrets) == guard.Rule("keeper")
         assert opened.find("POST", "/ajax-api/3.0/mlflow/scorer/invoke") == guard.Rule("member")
@@ -140,14 +144,51 @@ SPELLINGS = {
     "FILE:///srv/models/x": "/srv/models/x",
 }
 REFUSED = [
-    "", ".", "./x", "x", "prompt-template", "/", "/etc", "file:///etc", "file://localhost/srv/models", "file:////srv/models",
-    "//srv/models", "/srv//models/x", "/srv/models/../x", "/srv/models/./x", "/srv/modelsx", "/srv/models/%2e%2e/x",
-    "/srv/models/x?y", "/srv/models/x#y", "/srv/models\\x", "/srv/models/x\n", " /srv/models/x",
-    "s3://bucket", "s3://bucket/", "s3://bucket/other", "s3://bucket/teamx", "s3://bucket//team/x", "s3://bucket/team/../x",
-    "s3://x@bucket/team/x", "s3://bucket:80/team/x", "s3:/bucket/team/x", "s3://other/team/x", "s3:///team/x", "s3a://bucket/team/x",
-    "mlflow-artifacts:/../x", "mlflow-artifacts:/7/./x", "mlflow-artifacts://host/7", "mlflow-artifacts:///7", "mlflow-artifacts:7",
-    "http://127.0.0.1:9/", "https://host/api/2.0/mlflow-artifacts/artifacts/7", "ftp://h/x", "hdfs://h/x", "dbfs:/x", "gs://b/x",
-]  # fmt: skip
+    "",
+    ".",
+    "./x",
+    "x",
+    "prompt-template",
+    "/",
+    "/etc",
+    "file:///etc",
+    "file://localhost/srv/models",
+    "file:////srv/models",
+    "//srv/models",
+    "/srv//models/x",
+    "/srv/models/../x",
+    "/srv/models/./x",
+    "/srv/modelsx",
+    "/srv/models/%2e%2e/x",
+    "/srv/models/x?y",
+    "/srv/models/x#y",
+    "/srv/models\\x",
+    "/srv/models/x\n",
+    " /srv/models/x",
+    "s3://bucket",
+    "s3://bucket/",
+    "s3://bucket/other",
+    "s3://bucket/teamx",
+    "s3://bucket//team/x",
+    "s3://bucket/team/../x",
+    "s3://x@bucket/team/x",
+    "s3://bucket:80/team/x",
+    "s3:/bucket/team/x",
+    "s3://other/team/x",
+    "s3:///team/x",
+    "s3a://bucket/team/x",
+    "mlflow-artifacts:/../x",
+    "mlflow-artifacts:/7/./x",
+    "mlflow-artifacts://host/7",
+    "mlflow-artifacts:///7",
+    "mlflow-artifacts:7",
+    "http://127.0.0.1:9/",
+    "https://host/api/2.0/mlflow-artifacts/artifacts/7",
+    "ftp://h/x",
+    "hdfs://h/x",
+    "dbfs:/x",
+    "gs://b/x",
+]
 
 
 @pytest.mark.parametrize(("address", "place"), SPELLINGS.items())
@@ -194,20 +235,30 @@ class Person:
 
 
 class Store:
-    """Experiments 7 (ada's), 8 (grace's), 9 (ada's, in a place she chose), 3 (of MLflow 2, elsewhere)."""
+    """Experiments 7 and 9 (ada's, 9 where she chose), 8 (grace's), 3 (of MLflow 2, elsewhere)."""
 
     def locations(self, experiment_id: str = "") -> list[tuple[str, str]]:
         all_of_them = {
-            "7": "mlflow-artifacts:/7", "8": "mlflow-artifacts:/8", "9": "s3://bucket/team/ada/deep", "3": "s3://old/3", "2": "",
-        }  # fmt: skip
+            "7": "mlflow-artifacts:/7",
+            "8": "mlflow-artifacts:/8",
+            "9": "s3://bucket/team/ada/deep",
+            "3": "s3://old/3",
+            "2": "",
+        }
         return [(k, v) for k, v in all_of_them.items() if experiment_id in ("", k)]
 
     def run(self, run_id: str) -> tuple[str, str]:
-        return {"r7": ("7", "mlflow-artifacts:/7/r7/artifacts"), "r8": ("8", "mlflow-artifacts:/8/r8/artifacts"),
-                "r3": ("3", "s3://old/3/r3/artifacts")}[run_id]  # fmt: skip
+        return {
+            "r7": ("7", "mlflow-artifacts:/7/r7/artifacts"),
+            "r8": ("8", "mlflow-artifacts:/8/r8/artifacts"),
+            "r3": ("3", "s3://old/3/r3/artifacts"),
+        }[run_id]
 
     def model(self, model_id: str) -> tuple[str, str]:
-        return {"m-7": ("7", "mlflow-artifacts:/7/models/m-7"), "m-8": ("8", "mlflow-artifacts:/8/models/m-8")}[model_id]  # fmt: skip
+        return {
+            "m-7": ("7", "mlflow-artifacts:/7/models/m-7"),
+            "m-8": ("8", "mlflow-artifacts:/8/models/m-8"),
+        }[model_id]
 
 
 PLACES = guard.Places(S3, Store())
@@ -264,12 +315,25 @@ def test_sources(source: str, options: dict[str, Any], may: bool) -> None:
 
 
 LOCATIONS = {
-    "": True, "mlflow-artifacts:/grace/x": True, "s3://bucket/team/grace": True, "s3://shared/models/grace": True,
-    "mlflow-artifacts:/": False, "s3://bucket/team": False, "s3://shared/models": False, "s3://bucket": False,
-    "mlflow-artifacts:/10": False, "mlflow-artifacts:/10/x": False, "mlflow-artifacts:/8/x": False, "mlflow-artifacts:/007": False,
-    "s3://bucket/team/ada": False, "s3://bucket/team/ada/deep": False, "s3://bucket/team/ada/deep/er": False,
-    "s3://bucket/team/ada/dee": True, "/etc": False, "dbfs:/x": False,
-}  # fmt: skip
+    "": True,
+    "mlflow-artifacts:/grace/x": True,
+    "s3://bucket/team/grace": True,
+    "s3://shared/models/grace": True,
+    "mlflow-artifacts:/": False,
+    "s3://bucket/team": False,
+    "s3://shared/models": False,
+    "s3://bucket": False,
+    "mlflow-artifacts:/10": False,
+    "mlflow-artifacts:/10/x": False,
+    "mlflow-artifacts:/8/x": False,
+    "mlflow-artifacts:/007": False,
+    "s3://bucket/team/ada": False,
+    "s3://bucket/team/ada/deep": False,
+    "s3://bucket/team/ada/deep/er": False,
+    "s3://bucket/team/ada/dee": True,
+    "/etc": False,
+    "dbfs:/x": False,
+}
 
 
 @pytest.mark.parametrize(("address", "may"), LOCATIONS.items())
@@ -302,7 +366,11 @@ def test_a_root_around_the_servers_own_opens_no_experiment() -> None:
 def test_traces_are_where_mlflow_puts_them() -> None:
     assert PLACES.trace_is_there("7", "tr-1", "mlflow-artifacts:/7/traces/tr-1/artifacts")
     assert PLACES.trace_is_there("3", "tr-1", "s3://old/3/traces/tr-1/artifacts")
-    for experiment, address in (("7", "/etc"), ("8", "mlflow-artifacts:/7/traces/tr-1/artifacts"), ("0", "/etc")):
+    for experiment, address in (
+        ("7", "/etc"),
+        ("8", "mlflow-artifacts:/7/traces/tr-1/artifacts"),
+        ("0", "/etc"),
+    ):
         assert not PLACES.trace_is_there(experiment, "tr-1", address)
     assert PLACES.archive_is_there("s3://shared/models/archive")
     assert not PLACES.archive_is_there("mlflow-artifacts:/7/x")
