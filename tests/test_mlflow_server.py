@@ -219,7 +219,9 @@ def test_mutual_tls(render: Render, server: str) -> None:
 import runpy, sys, types
 mlflow = types.ModuleType("mlflow")
 mlflow.server, mlflow.cli = mlflow, None
-sys.modules.update({{"mlflow": mlflow, "mlflow.server": mlflow, "mlflow.cli": mlflow}})
+mlflow.VERSION = "3.17.2"
+names = ("mlflow", "mlflow.server", "mlflow.cli", "mlflow.version")
+sys.modules.update(dict.fromkeys(names, mlflow))
 adapted = runpy.run_path("{ROLE}/files/serve.py")["adapted"]
 print(*adapted(["python", "-m", "{server}", "app"], {found!r}))
 """
@@ -234,7 +236,13 @@ print(*adapted(["python", "-m", "{server}", "app"], {found!r}))
         "cert-reqs 2",
     ):
         assert prefix + words in done.stdout
-    assert done.stdout.endswith(" app\n")
+    if server == "uvicorn":
+        # MLflow's application is inside the guard.
+        assert f"--app-dir {ROLE}/files" in done.stdout
+        assert " --factory " in done.stdout
+        assert done.stdout.endswith(" guard:application\n")
+    else:
+        assert done.stdout.endswith(" app\n")
 
 
 # name: (what systemd says that is not as usual, seconds from the start to a file's change,

@@ -16,7 +16,8 @@ service's user; `load`, `migrate` while the service is stopped.
 The databases' addresses come from the service's settings, or, with --stdin, from a JSON object
 {"tracking": URI, "auth": URI or ""} on standard input: addresses hold passwords, so they are never
 arguments. The object may have "connections", {"servers", "workers", "pools", "each"}, for `status`
-to hold their product against what PostgreSQL accepts.
+to hold their product against what PostgreSQL accepts; and "artifacts", {"destination", "roots"},
+for it to name what the database has outside of them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
+import guard_places
 from service_settings import databases, read_settings
 
 # Where each schema's migration scripts are in the mlflow package, and which tables may hold its
@@ -497,6 +499,24 @@ def count(kind: str, uri: str) -> dict[str, int]:
         return counts(kind, reading, {row[0] for row in names})
 
 
+def elsewhere(uri: str, destination: str, roots: list[str]) -> dict[str, Any]:
+    """Return what of a database has its artifacts outside of these places, as the guard sees it."""
+    named = ["SELECT name, artifact_location FROM experiments"]
+    named.append("SELECT name || ' ' || version, source FROM model_versions")
+    connection: Any
+    if uri.startswith(SQLITE):
+        path = Path(uri[len(SQLITE) :])
+        connection = sqlite3.connect(f"{path.as_uri()}?{how_to_read(path)}", uri=True)
+    else:
+        connection = connect(uri)
+    with contextlib.closing(connection):
+        found = [
+            [(str(name), address or "") for name, address in connection.execute(query)]
+            for query in named
+        ]
+    return guard_places.elsewhere(*found, guard_places.Roots.of(destination, roots))
+
+
 def program(name: str, uri: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start one of PostgreSQL's own programs on a database; its password goes by environment.
 
@@ -709,14 +729,14 @@ def migrate(kind: str, uri: str) -> None:
         upgrade.callback(url=uri, revision="head")
 
 
-def asked(from_stdin: bool) -> tuple[dict[str, str], dict[str, int]]:
-    """Return the databases' addresses by kind, and the connections, see above.
+def asked(from_stdin: bool) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the databases' addresses by kind, and what else is said, see above.
 
     Without authentication there is one database.
     """
     given: dict[str, Any] = json.load(sys.stdin) if from_stdin else databases(read_settings())
-    connections = given.pop("connections", {})
-    return {kind: uri for kind, uri in given.items() if uri}, connections
+    options = {name: given.pop(name, {}) for name in ("connections", "artifacts")}
+    return {kind: uri for kind, uri in given.items() if uri}, options
 
 
 def main() -> int:
@@ -729,9 +749,9 @@ def main() -> int:
         if verb in ("save", "load"):
             action.add_argument("directory", type=Path, metavar="DIR")
     arguments = parser.parse_args()
-    uris, connections = asked(arguments.stdin)
+    uris, options = asked(arguments.stdin)
     try:
-        return act(arguments, uris, connections)
+        return act(arguments, uris, **options)
     except Unusable as error:
         print(error, file=sys.stderr)
     except (OSError, sqlite3.Error) as error:  # of the host; what MLflow raises says where
@@ -739,13 +759,21 @@ def main() -> int:
     return 1
 
 
-def act(arguments: argparse.Namespace, uris: dict[str, str], connections: dict[str, int]) -> int:
+def act(
+    arguments: argparse.Namespace,
+    uris: dict[str, str],
+    connections: dict[str, int],
+    artifacts: dict[str, Any],
+) -> int:
     """Do one verb; return the exit code. Raises Unusable."""
     if arguments.verb == "status":
         states = [status(kind, uri, connections) for kind, uri in uris.items()]
         for state in states:
             state |= size(uris[state["kind"]]) if "revision" in state else {}
-        print(json.dumps({"databases": states}))
+        answer: dict[str, Any] = {"databases": states}
+        if artifacts and states[0]["state"] == "current":
+            answer["elsewhere"] = elsewhere(uris[states[0]["kind"]], **artifacts)
+        print(json.dumps(answer))
     elif arguments.verb == "check":
         reasons = [refusal(status(kind, uri)) for kind, uri in uris.items()]
         if any(reasons):

@@ -3,7 +3,8 @@
 `mlflow server` loads all of MLflow (240 MB resident), computes the web server's command and
 environment, starts it as a child and then only waits. Here MLflow computes the same, and this
 process then *becomes* the web server. What is replaced is the one function through which every
-MLflow from 2.22 to 3.17 starts its child; all else, and every decision, stays MLflow's own.
+MLflow from 2.22 to 3.17 starts its child; and with MLflow 3 the web server runs guard.py, which has
+MLflow's application inside. All else, and every decision, stays MLflow's own.
 
 Arguments are those of `mlflow server`; settings come from its environment variables, and some of
 our own: MLFLOW_LISTEN_SOCKET, the path of a Unix socket to listen on instead of TCP; and
@@ -17,19 +18,26 @@ import os
 import ssl
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import mlflow.server
 from mlflow.cli import cli
+from mlflow.version import VERSION
 
 # Seconds that requests under way may still take when the service is told to stop.
 GRACE = 5
 
+# What the web server runs, and where it finds that.
+GUARD = "guard:application"
+LIBRARY = Path(__file__).resolve().parent
+
 
 def adapted(command: list[str], settings: Mapping[str, str]) -> list[str]:
-    """Return the web server's command with a bounded stop, and the socket or TLS that is set.
+    """Return the web server's command with the guard, a bounded stop, and the listener that is set.
 
-    MLflow 3 runs uvicorn, MLflow 2 gunicorn; the application is the last argument of both.
+    MLflow 3 runs uvicorn, MLflow 2 gunicorn, which has no guard; the application is the last
+    argument of both.
     """
     *options, application = command
     socket = settings.get("MLFLOW_LISTEN_SOCKET", "")
@@ -38,7 +46,10 @@ def adapted(command: list[str], settings: Mapping[str, str]) -> list[str]:
         if socket:
             options[options.index("-b") + 1] = f"unix:{socket}"
     else:
-        options += ["--timeout-graceful-shutdown", str(GRACE)]
+        application = GUARD
+        options += ["--app-dir", str(LIBRARY), "--timeout-graceful-shutdown", str(GRACE)]
+        if "--factory" not in options:
+            options.append("--factory")
         if socket:
             options += ["--uds", socket]
     if certificate := settings.get("MLFLOW_LISTEN_TLS_CERTIFICATE"):
@@ -59,6 +70,9 @@ def main() -> None:
     keep_parent = os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true") != "false"
 
     def start(command: list[str], *, extra_env: dict[str, str], **options: Any) -> Any:
+        if "uvicorn" not in command and not VERSION.startswith("2."):
+            raise SystemExit("serve.py: the guard needs uvicorn; unset MLFLOW_GUNICORN_OPTS.")
+        extra_env = {**extra_env, "MLFLOW_GUARD_APPLICATION": command[-1]}
         command = adapted(command, os.environ)
         if keep_parent:
             return start_child(command, extra_env=extra_env, **options)

@@ -1,0 +1,63 @@
+"""What one user gains over another, and over the server: nothing, asked through the proxy."""
+
+import json
+import shlex
+
+import pytest
+from hosts import Lab
+
+SERVER, LOGIN = "mlflow.example.com", "login2.example.com"
+LIBRARY = "/usr/local/lib/mlflow"
+
+
+def test_a_neighbour_gains_nothing(lab: Lab) -> None:
+    words = {
+        "OWNER": f"ada:{lab.variables['vault_mlflow_users']['ada']}",
+        "NEIGHBOUR": f"grace:{lab.variables['vault_mlflow_users']['grace']}",
+        "ARTIFACTS": lab.root(
+            SERVER, ". /etc/mlflow/server.env 2>/dev/null; echo $MLFLOW_ARTIFACTS_DESTINATION"
+        ).strip(),
+    }
+    exported = " ".join(f"{name}={shlex.quote(value)}" for name, value in words.items())
+    command = (
+        f". /opt/mlflow/client/activate; export {exported}; cat > neighbour.py; "
+        f'python3 neighbour.py https://{SERVER} "$REQUESTS_CA_BUNDLE" #'
+    )
+    said = json.loads(lab.program(LOGIN, "neighbour", command, "grace").splitlines()[-1])
+    assert said["gained"] == []
+    assert said["denied by"] in ("DENY", "NO_PERMISSIONS")
+
+
+def test_every_route_is_in_the_table(lab: Lab) -> None:
+    """A version with a new route fails here until somebody decides; see CONTRIBUTING.md."""
+    command = (
+        "cd $(mktemp -d) && sudo env HOME=$PWD chown nobody . && "
+        f"sudo -u nobody env HOME=$PWD PYTHONPATH={LIBRARY} /opt/mlflow/current/bin/python"
+    )
+    said = json.loads(lab.program(SERVER, "routes", command).splitlines()[-1])
+    assert (said["unknown"], said["gone"]) == ([], [])
+    assert said["routes"] > 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "ajax-api/3.0/mlflow/assistant/config",
+        "ajax-api/3.0/mlflow//assistant/config",
+        "ajax-api/3.0/mlflow/%61ssistant/config",
+        "ajax-api/3.0/x/../mlflow/assistant/config",
+        "Ajax-Api/3.0/mlflow/Assistant/config",
+    ],
+)
+def test_the_proxy_refuses_the_assistant_by_itself(lab: Lab, path: str) -> None:
+    curl = f"curl -sk --path-as-is -w ' %{{http_code}}' https://{SERVER}/{path}"
+    said = lab.ssh(LOGIN, curl, "grace")
+    assert "This server has no Assistant." in said
+    assert said.endswith("403")
+
+
+def test_what_mlflow_has_no_rule_for_mlflow_refuses_too(lab: Lab) -> None:
+    running = lab.root(
+        SERVER, "tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID mlflow)/environ"
+    ).splitlines()
+    assert "MLFLOW_BASIC_AUTH_FAIL_CLOSED=true" in running

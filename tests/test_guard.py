@@ -1,0 +1,404 @@
+"""The guard in front of MLflow: how requests are read, and which places they may name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+import guard
+import guard_places
+import pytest
+from guard_places import Place, Refused, Roots
+
+TABLE = guard.table("3.17.2", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+API = "/api/2.0/mlflow"
+
+# Method, path: what the guard says before it knows who asks; empty where it goes on to MLflow.
+REQUESTS = {
+    ("GET", "/"): "",
+    ("HEAD", "/health"): "",
+    ("POST", f"{API}/runs/search"): "",
+    ("POST", "/ajax-api/2.0/mlflow/runs/search"): "",
+    ("OPTIONS", f"{API}/runs/search"): "",
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts/1/a b/100% sure.txt"): "",
+    ("GET", "/api/3.0/mlflow/traces/tr-1"): "",
+    # Not in the table, or not so.
+    ("GET", "/docs"): guard.UNKNOWN,
+    ("GET", "/openapi.json"): guard.UNKNOWN,
+    ("GET", f"{API}/runs/search/"): guard.UNKNOWN,
+    ("GET", f"{API}/runs/search"): guard.UNKNOWN,
+    ("post", f"{API}/runs/search"): guard.UNKNOWN,
+    ("POST", f"{API.upper()}/runs/search"): guard.UNKNOWN,
+    ("TRACE", "/"): guard.UNKNOWN,
+    ("HEAD", f"{API}/runs/get"): guard.UNKNOWN,  # MLflow checks the permissions of GET alone
+    ("OPTIONS", "/docs"): guard.UNKNOWN,
+    ("GET", "/api/3.0/mlflow/traces/tr-1/x"): guard.UNKNOWN,
+    ("GET", "/ajax-api/3.0/mlflow/assistant/config"): guard.UNKNOWN,
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts/"): guard.UNKNOWN,
+    ("POST", f"{API}/runs/search;x"): guard.UNKNOWN,
+    # Closed, or switched off.
+    ("GET", "/signup"): guard.CLOSED,
+    ("HEAD", "/signup"): guard.CLOSED,
+    ("OPTIONS", "/signup"): guard.CLOSED,
+    ("POST", "/ajax-api/3.0/mlflow/demo/generate"): guard.CLOSED,
+    ("POST", "/ajax-api/3.0/jobs/"): guard.SWITCHES["jobs"],
+    ("POST", "/gateway/x/mlflow/invocations"): guard.SWITCHES["gateway"],
+    ("POST", "/gateway/proxy/x/y/z"): guard.SWITCHES["gateway"],
+    # Read in more than one way.
+    ("POST", f"/{API}/runs/search"): guard.DOUBTFUL,
+    ("POST", f"{API}//runs/search"): guard.DOUBTFUL,
+    ("POST", f"{API}/./runs/search"): guard.DOUBTFUL,
+    ("POST", f"{API}/x/../runs/search"): guard.DOUBTFUL,
+    ("GET", "/static-files/../x"): guard.DOUBTFUL,
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts/."): guard.DOUBTFUL,
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts/1/%2e%2e/2"): guard.DOUBTFUL,
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts/1/%252e%252e/2"): guard.DOUBTFUL,
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts/1\\2"): guard.DOUBTFUL,
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts/1\n2"): guard.DOUBTFUL,
+    ("GET", "health"): guard.DOUBTFUL,
+}
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """MLflow's application, which is not asked for anything."""
+
+
+GUARD = guard.Guard(nothing, TABLE)
+
+
+@pytest.mark.parametrize(("request_", "why"), REQUESTS.items(), ids=" ".join)
+def test_requests(request_: tuple[str, str], why: str) -> None:
+    assert GUARD.why_not(*request_) == why
+
+
+def answered(scope: dict[str, Any]) -> list[MutableMapping[str, Any]]:
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {}
+
+    asyncio.run(GUARD(scope, receive, send))
+    return sent
+
+
+def test_a_refusal_is_one_of_mlflows_errors() -> None:
+    start, body = answered({"type": "http", "method": "GET", "path": "/docs"})
+    assert start["status"] == 403
+    assert json.loads(body["body"])["error_code"] == "PERMISSION_DENIED"
+    assert answered({"type": "websocket", "path": "/"})[0]["type"] == "websocket.close"
+    assert answered({"type": "http", "method": "GET", "path": "/health"}) == []
+
+
+def test_prefixes_are_taken_off_as_the_routers_do() -> None:
+    prefixed = guard.Guard(nothing, TABLE, "/team")
+    assert prefixed.why_not("GET", "/team/health") == ""
+    assert prefixed.why_not("GET", "/root/team/health", "/root") == ""
+    assert prefixed.why_not("GET", "/teamhealth") == guard.UNKNOWN
+
+
+def test_a_switch_or_a_version_opens_what_it_is_about() -> None:
+    secrets = ("POST", "/api/3.0/mlflow/gateway/secrets/create")
+    dataset = ("GET", "/api/3.0/mlflow/datasets/d-1")
+    on = {"MLFLOW_GUARD_AI_GATEWAY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}
+    for version, who in (
+        ("3.17.2", "member"),
+        ("3.15.2", "administrator"),
+        ("3.9", "administrator"),
+    ):
+        opened = guard.table(version, on)
+        assert opened.find(*secrets) == guard.Rule("keeper")
+        assert opened.find("POST", "/ajax-api/3.0/mlflow/scorer/invoke") == guard.Rule("member")
+        found = opened.find(*dataset)
+        assert found
+        assert found.who == who
+    # MLflow runs jobs unless it is told not to.
+    assert guard.switched_on({}) == ["jobs"]
+
+
+def test_the_table_has_each_route_once() -> None:
+    for version in ("3.17.2", "3.15.2"):
+        found = [route[:2] for route in guard.table(version, {}).routes]
+        assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("line", ["GET /x y", "[people]\nGET /x", "FETCH", "GET x"])
+def test_a_bad_table_is_no_table(line: str) -> None:
+    with pytest.raises(ValueError):
+        list(guard.lines(line, "3.17.2", []))
+
+
+# Places ------------------------------------------------------------------------------------------
+
+S3 = Roots.of("s3://bucket/team", ["s3://shared/models", "/srv/models"])
+SPELLINGS = {
+    "mlflow-artifacts:/7/run/artifacts": "s3://bucket/team/7/run/artifacts",
+    "s3://bucket/team/7/": "s3://bucket/team/7",
+    "s3://shared/models/x": "s3://shared/models/x",
+    "/srv/models/x": "/srv/models/x",
+    "file:/srv/models/x": "/srv/models/x",
+    "FILE:///srv/models/x": "/srv/models/x",
+}
+REFUSED = [
+    "",
+    ".",
+    "./x",
+    "x",
+    "prompt-template",
+    "/",
+    "/etc",
+    "file:///etc",
+    "file://localhost/srv/models",
+    "file:////srv/models",
+    "//srv/models",
+    "/srv//models/x",
+    "/srv/models/../x",
+    "/srv/models/./x",
+    "/srv/modelsx",
+    "/srv/models/%2e%2e/x",
+    "/srv/models/x?y",
+    "/srv/models/x#y",
+    "/srv/models\\x",
+    "/srv/models/x\n",
+    " /srv/models/x",
+    "s3://bucket",
+    "s3://bucket/",
+    "s3://bucket/other",
+    "s3://bucket/teamx",
+    "s3://bucket//team/x",
+    "s3://bucket/team/../x",
+    "s3://x@bucket/team/x",
+    "s3://bucket:80/team/x",
+    "s3:/bucket/team/x",
+    "s3://other/team/x",
+    "s3:///team/x",
+    "s3a://bucket/team/x",
+    "mlflow-artifacts:/../x",
+    "mlflow-artifacts:/7/./x",
+    "mlflow-artifacts://host/7",
+    "mlflow-artifacts:///7",
+    "mlflow-artifacts:7",
+    "http://127.0.0.1:9/",
+    "https://host/api/2.0/mlflow-artifacts/artifacts/7",
+    "ftp://h/x",
+    "hdfs://h/x",
+    "dbfs:/x",
+    "gs://b/x",
+]
+
+
+@pytest.mark.parametrize(("address", "place"), SPELLINGS.items())
+def test_spellings_of_a_place(address: str, place: str) -> None:
+    assert str(S3.place(address)) == place
+
+
+@pytest.mark.parametrize("address", REFUSED)
+def test_what_is_no_place(address: str) -> None:
+    with pytest.raises(Refused):
+        S3.place(address)
+
+
+def test_links_lead_out_of_no_root(tmp_path: Any) -> None:
+    root = tmp_path / "root"
+    (root / "7").mkdir(parents=True)
+    (root / "7/out").symlink_to("/etc")
+    (root / "7/in").symlink_to(root / "8")
+    (tmp_path / "link").symlink_to(root)
+    for destination in (root, tmp_path / "link"):
+        roots = Roots.of(str(destination), [])
+        assert roots.place(f"{destination}/7/in/x")
+        with pytest.raises(Refused):
+            roots.place(f"{destination}/7/out/x")
+
+
+class Person:
+    name = "grace"
+
+    def __init__(self, reads: Iterable[str], edits: Iterable[str] = ()) -> None:
+        self.reads, self.edits = {*reads, *edits}, set(edits)
+
+    def is_administrator(self) -> bool:
+        return False
+
+    def may_read_experiment(self, experiment_id: str) -> bool:
+        return experiment_id in self.reads
+
+    def may_edit_experiment(self, experiment_id: str) -> bool:
+        return experiment_id in self.edits
+
+    def may_read_model(self, name: str) -> bool:
+        return name == "hers"
+
+
+class Store:
+    """Experiments 7 and 9 (ada's, 9 where she chose), 8 (grace's), 3 (of MLflow 2, elsewhere)."""
+
+    def locations(self, experiment_id: str = "") -> list[tuple[str, str]]:
+        all_of_them = {
+            "7": "mlflow-artifacts:/7",
+            "8": "mlflow-artifacts:/8",
+            "9": "s3://bucket/team/ada/deep",
+            "3": "s3://old/3",
+            "2": "",
+        }
+        return [(k, v) for k, v in all_of_them.items() if experiment_id in ("", k)]
+
+    def run(self, run_id: str) -> tuple[str, str]:
+        return {
+            "r7": ("7", "mlflow-artifacts:/7/r7/artifacts"),
+            "r8": ("8", "mlflow-artifacts:/8/r8/artifacts"),
+            "r3": ("3", "s3://old/3/r3/artifacts"),
+        }[run_id]
+
+    def model(self, model_id: str) -> tuple[str, str]:
+        return {
+            "m-7": ("7", "mlflow-artifacts:/7/models/m-7"),
+            "m-8": ("8", "mlflow-artifacts:/8/models/m-8"),
+        }[model_id]
+
+
+PLACES = guard.Places(S3, Store())
+GRACE = Person(reads=["3", "8"], edits=["8"])
+
+# A version's source with what is said besides; whether grace may.
+SOURCES: list[tuple[str, dict[str, Any], bool]] = [
+    ("mlflow-artifacts:/8/r8/artifacts/model", {}, True),
+    ("mlflow-artifacts:/8/r8/artifacts/model", {"run_id": "r8"}, True),
+    ("s3://bucket/team/8/r8/artifacts", {}, True),
+    ("s3://shared/models/x", {}, True),
+    ("runs:/r8/model", {"run_id": "r8"}, True),
+    ("models:/m-8", {"model_id": "m-8"}, True),
+    ("models:/hers/3", {}, True),
+    ("models:/hers@champion", {}, True),
+    ("prompt-template", {"prompt": True}, True),
+    ("dummy-source", {"prompt": True}, True),
+    ("prompt-template", {}, False),
+    ("/etc", {"prompt": True}, False),
+    ("mlflow-artifacts:/8/r8/artifacts/model", {"run_id": "r7"}, False),
+    ("mlflow-artifacts:/8/r8/artifacts/model", {"model_id": "m-7"}, False),
+    ("mlflow-artifacts:/8/r8/artifacts/model", {"run_id": "r0"}, False),
+    ("mlflow-artifacts:/7/r7/artifacts/model", {}, False),
+    ("mlflow-artifacts:/7/r7/artifacts/model", {"run_id": "r8"}, False),
+    ("s3://bucket/team/7/r7/artifacts", {"run_id": "r8"}, False),
+    ("s3://bucket/team", {}, False),
+    ("mlflow-artifacts:/", {}, False),
+    ("mlflow-artifacts:/77/x", {}, False),
+    ("s3://bucket/team/ada", {}, False),  # another's experiment is below
+    ("s3://bucket/team/ada/deep/x", {}, False),
+    ("s3://old/3/r3/artifacts", {"run_id": "r3"}, False),  # she may read it, and it is no root
+    ("runs:/r3/model", {}, False),
+    ("runs:/r7/model", {}, False),
+    ("runs:/r8/../r7/model", {}, False),
+    ("runs://profile/r8", {}, False),
+    ("models:/m-7", {}, False),
+    ("models:/m-0", {}, False),
+    ("models:/others/3", {}, False),
+    ("models:/hers%2Fx/3", {}, False),
+    ("models:/others@hers", {}, False),
+    ("models://profile/hers/3", {}, False),
+    ("models:/", {}, False),
+    ("Models:/hers/3", {}, False),
+]
+
+
+@pytest.mark.parametrize(("source", "options", "may"), SOURCES)
+def test_sources(source: str, options: dict[str, Any], may: bool) -> None:
+    if may:
+        PLACES.check_source(source, GRACE, **options)
+        return
+    with pytest.raises(Refused):
+        PLACES.check_source(source, GRACE, **options)
+
+
+LOCATIONS = {
+    "": True,
+    "mlflow-artifacts:/grace/x": True,
+    "s3://bucket/team/grace": True,
+    "s3://shared/models/grace": True,
+    "mlflow-artifacts:/": False,
+    "s3://bucket/team": False,
+    "s3://shared/models": False,
+    "s3://bucket": False,
+    "mlflow-artifacts:/10": False,
+    "mlflow-artifacts:/10/x": False,
+    "mlflow-artifacts:/8/x": False,
+    "mlflow-artifacts:/007": False,
+    "s3://bucket/team/ada": False,
+    "s3://bucket/team/ada/deep": False,
+    "s3://bucket/team/ada/deep/er": False,
+    "s3://bucket/team/ada/dee": True,
+    "/etc": False,
+    "dbfs:/x": False,
+}
+
+
+@pytest.mark.parametrize(("address", "may"), LOCATIONS.items())
+def test_locations(address: str, may: bool) -> None:
+    if may:
+        PLACES.check_location(address, GRACE)
+        return
+    with pytest.raises(Refused):
+        PLACES.check_location(address, GRACE)
+
+
+def test_whose_experiment_it_is_may_share_its_place() -> None:
+    PLACES.check_location("s3://bucket/team/ada/deep/er", Person([], edits=["9"]))
+    PLACES.check_location("s3://bucket/team/ada/deep/er", guard.Nobody())
+    with pytest.raises(Refused):
+        PLACES.check_location("/etc", guard.Nobody())
+
+
+def test_a_root_around_the_servers_own_opens_no_experiment() -> None:
+    around = guard.Places(Roots.of("/srv/mlflow/artifacts", ["/srv/mlflow"]), Store())
+    around.check_source("/srv/mlflow/artifacts/8/x", GRACE)
+    for source in ("/srv/mlflow/artifacts/7/x", "/srv/mlflow", "/srv/mlflow/artifacts"):
+        with pytest.raises(Refused):
+            around.check_source(source, GRACE)
+    for location in ("/srv/mlflow/artifacts/12", "/srv/mlflow", "/srv/mlflow/artifacts"):
+        with pytest.raises(Refused):
+            around.check_location(location, GRACE)
+
+
+def test_traces_are_where_mlflow_puts_them() -> None:
+    assert PLACES.trace_is_there("7", "tr-1", "mlflow-artifacts:/7/traces/tr-1/artifacts")
+    assert PLACES.trace_is_there("3", "tr-1", "s3://old/3/traces/tr-1/artifacts")
+    for experiment, address in (
+        ("7", "/etc"),
+        ("8", "mlflow-artifacts:/7/traces/tr-1/artifacts"),
+        ("0", "/etc"),
+    ):
+        assert not PLACES.trace_is_there(experiment, "tr-1", address)
+    assert PLACES.archive_is_there("s3://shared/models/archive")
+    assert not PLACES.archive_is_there("mlflow-artifacts:/7/x")
+
+
+def test_requests_about_traces_set_no_place() -> None:
+    bad: list[Any] = [
+        {"key": "mlflow.artifactLocation", "value": "/etc"},
+        {"tags": [{"key": "mlflow.trace.archiveLocation"}]},
+        {"trace": {"traceInfo": {"tags": {"mlflow.artifactLocation": "/etc"}}}},
+    ]
+    assert all(map(guard.names_a_place, bad))
+    assert not guard.names_a_place({"key": ["x"], "value": "mlflow.artifactLocation", "n": 1})
+
+
+def test_what_is_elsewhere_is_counted_and_named() -> None:
+    experiments = [("a", "mlflow-artifacts:/1"), ("b", "/mnt/b"), ("c", "")]
+    versions = [("m 1", "models:/m-1"), ("m 2", "s3://old/m"), ("p 1", "prompt-template")]
+    versions += [(f"n {number}", f"dbfs:/{number}") for number in range(9)]
+    found = guard_places.elsewhere(experiments, versions, S3)
+    assert found["experiments"] == {"count": 1, "first": ["b (/mnt/b)"]}
+    assert found["versions"]["count"] == 10
+    assert found["versions"]["first"][0] == "m 2 (s3://old/m)"
+
+
+def test_a_root_is_written_plainly() -> None:
+    assert guard_places.root("/srv//models/") == Place("", ("srv", "models"))
+    assert guard_places.root("s3://bucket") == Place("bucket", ())
+    for address in ("srv", "/srv/../x", "s3://", "http://h/x"):
+        with pytest.raises(Refused):
+            guard_places.root(address)
