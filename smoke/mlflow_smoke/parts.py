@@ -450,7 +450,7 @@ def attempts(
             {"name": model, "version": version, "key": OF_B, "value": "b"})  # fmt: skip
     made = {}
     if changes:  # a version of her own, which she may delete, or may not
-        known = found["model_version"]
+        known = found.get("model_version", {})
         made = attempt("change", "add a version", "mlflow/model-versions/create",
                        {key: known[key] for key in ("name", "source", "run_id", "model_id")
                         if known.get(key)})  # fmt: skip
