@@ -14,7 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
-from mlflow_smoke import interruption, scenario1, scenario2, scenario3
+from mlflow_smoke import apart, interruption, scenario1, scenario2, scenario3
 from mlflow_smoke.report import CheckFailedError, Kind, Report
 
 SCENARIOS = {"scenario1": scenario1, "scenario2": scenario2, "scenario3": scenario3}
@@ -35,6 +35,8 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code, as `--help` lists them.
     """
+    if arguments[:1] == ["apart"]:
+        return apart.run([*arguments[1:]])
     options = parser().parse_args(arguments)
     scenario = SCENARIOS[options.scenario]
     report = Report(options.scenario, scenario.subject(options))

@@ -8,6 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+# For each table, which of its rows people see.
+TABLES = {
+    "experiments": "lifecycle_stage = 'active'",
+    "runs": "lifecycle_stage = 'active'",
+    "registered_models": "1",
+    "model_versions": "current_stage <> 'Deleted_Internal'",
+}
 CHUNK = 64  # bytes; long enough not to be found by chance
 
 
@@ -26,32 +33,29 @@ def query(database: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]
         return connection.execute(statement, values).fetchall()
 
 
-def state(database: Path) -> set[str]:
-    """What people see of a database: its experiments, runs, models and versions; none deleted."""
-    selections = {
-        "experiment": "SELECT name FROM experiments WHERE lifecycle_stage = 'active'",
-        "run": "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'",
-        "model": "SELECT name FROM registered_models",
-        "version": "SELECT name || ' ' || version FROM model_versions"
-        " WHERE current_stage <> 'Deleted_Internal'",
-    }
-    return {
-        f"{kind} {name}"
-        for kind, statement in selections.items()
-        for (name,) in query(database, statement)
-    }
+def counts(database: Path, before: dict[str, list[int]] | None = None) -> dict[str, list[int]]:
+    """What people see of a database: how many experiments, runs, models and versions, none deleted.
+
+    Args:
+        database: the SQLite file.
+        before: what this has returned earlier. Only what was there then counts.
+
+    Returns:
+        For each table its last row's number, and how many of the rows people see.
+    """
+    found = {}
+    for table, shown in TABLES.items():
+        last = before[table][0] if before else None
+        statement = f"SELECT coalesce(max(rowid), 0), coalesce(sum({shown}), 0) FROM {table}"  # noqa: S608 (ours)
+        statement += " WHERE rowid <= ?" if before else ""
+        found[table] = list(query(database, statement, *([last] if before else []))[0])
+    return found
 
 
 def pairs(database: Path, table: str, run_id: str) -> dict[str, Any]:
     """The keys and values of a run in one of the tables `params`, `metrics` and `tags`."""
     statement = f"SELECT key, value FROM {table} WHERE run_uuid = ?"  # noqa: S608 (a table of ours)
     return dict(query(database, statement, run_id))
-
-
-def highest_version(database: Path, model: str) -> int:
-    """The highest version that a model ever had, 0 if none: deleted ones are never given again."""
-    statement = "SELECT max(version) FROM model_versions WHERE name = ?"
-    return query(database, statement, model)[0][0] or 0
 
 
 def holds(database: Path, content: bytes) -> bool:

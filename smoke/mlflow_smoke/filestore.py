@@ -12,8 +12,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mlflow_smoke.names import EXPERIMENT, MODEL, TAG
 
 # For every file its size in bytes and its time of change in ns; for every directory nothing.
@@ -41,9 +39,41 @@ def differences(before: Snapshot, after: Snapshot) -> list[str]:
     ]
 
 
+def tally(root: Path, moment: float) -> dict[str, list[int]]:
+    """How many files, and bytes, each directory below a root holds that nobody has touched since.
+
+    What is written or removed later is missing, what is new does not count: two tallies of one
+    moment are the same as long as nothing is lost.
+
+    Args:
+        root: the directory.
+        moment: in seconds since 1970.
+    """
+    found: dict[str, list[int]] = {}
+    for folder, _, files in os.walk(root):
+        name = (*Path(folder).relative_to(root).parts, ".")[0]
+        count = found.setdefault(name, [0, 0])
+        for file in files:
+            try:
+                status = Path(folder, file).lstat()
+            except FileNotFoundError:  # somebody else's, gone meanwhile
+                continue
+            if status.st_ctime < moment:
+                count[0] += 1
+                count[1] += status.st_size
+    return {name: count for name, count in found.items() if count[0]}
+
+
 def meta(folder: Path) -> dict[str, Any]:
     """The `meta.yaml` of an experiment, a run or a model."""
-    content: dict[str, Any] = yaml.safe_load((folder / "meta.yaml").read_text())
+    return load_yaml(folder / "meta.yaml")
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """What a YAML file says; not every Python that starts the smoke knows YAML."""
+    import yaml
+
+    content: dict[str, Any] = yaml.safe_load(file.read_text())
     return content
 
 
@@ -66,7 +96,7 @@ def model_folder(run: Path) -> Path:
     """
     for folder in (run / "artifacts" / MODEL, *run.parent.glob("models/*/artifacts")):
         path = folder / "MLmodel"
-        if path.is_file() and yaml.safe_load(path.read_text()).get("run_id") == run.name:
+        if path.is_file() and load_yaml(path).get("run_id") == run.name:
             return folder
     raise FileNotFoundError(f"no MLmodel of run {run.name} under {run.parent}")
 

@@ -51,22 +51,10 @@ def send(server: str, path: str, data: bytes | None = None, method: str = "GET")
     return content
 
 
-def version(server: str) -> str:
-    """The version of MLflow that a server says it is."""
-    return send(server, "version").decode().strip()
-
-
 def experiments(server: str) -> list[str]:
     """Names of the experiments that a server shows."""
     answer = call(server, "mlflow/experiments/search", {"max_results": MOST})
     return [experiment["name"] for experiment in answer.get("experiments", [])]
-
-
-def run(server: str, run_id: str) -> dict[str, Any]:
-    """The status of a run and its metrics, as a server shows them now."""
-    found = call(server, f"mlflow/runs/get?run_id={run_id}")["run"]
-    metrics = {metric["key"]: metric["value"] for metric in found["data"].get("metrics", [])}
-    return {"status": found["info"]["status"], **metrics}
 
 
 @dataclass(frozen=True)
@@ -86,13 +74,25 @@ class Server:
 
     def status(self, path: str, body: dict[str, Any] | None = None, method: str = "") -> int:
         """Sends one request and says how it was answered: the HTTP status."""
+        return self.ask(path, body, method)[0]
+
+    def ask(
+        self, path: str, body: dict[str, Any] | None = None, method: str = ""
+    ) -> tuple[int, dict[str, Any]]:
+        """Sends one request and returns its HTTP status, and the JSON object in it, if any."""
         try:
-            self.call(path, body, method)
+            answer = self.call(path, body, method)
         except HTTPError as error:
-            return error.code
-        except json.JSONDecodeError:
-            pass
-        return 200
+            return error.code, {}
+        except ValueError:  # a file, say
+            answer = None
+        return 200, answer if isinstance(answer, dict) else {}
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """The status of a run and its metrics, as this user sees them now."""
+        found = self.call(f"mlflow/runs/get?run_id={run_id}")["run"]
+        metrics = {metric["key"]: metric["value"] for metric in found["data"].get("metrics", [])}
+        return {"status": found["info"]["status"], **metrics}
 
     def send(self, path: str, data: bytes | None = None, method: str = "GET") -> bytes:
         """Sends one request and returns its answer.

@@ -11,3 +11,6 @@ SAME = "150 of 150 predictions the same"
 
 # Marks a run as a smoke's own, so that cleaning up finds that run and no other.
 TAG = "mlflow_smoke"
+
+# What user B adds to the work of user A, where she may.
+OF_B = "smoke-b"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import re
 import shlex
 from pathlib import Path
@@ -32,27 +31,19 @@ def kind(found: dict[str, str]) -> str:
 class Database:
     """The server's database, reached as the server reaches it."""
 
-    def __init__(self, found: dict[str, str], user: str) -> None:
+    def __init__(self, found: dict[str, str]) -> None:
         """Connects.
 
         Args:
-            found: the server's settings.
-            user: the account whose word PostgreSQL takes on a Unix socket; taken on by root.
+            found: the server's settings. On a Unix socket PostgreSQL takes the account's word.
         """
         import psycopg
 
         # PostgreSQL's library looks there for files, and stops where it may not.
         os.environ["HOME"] = "/nonexistent"
-        root = os.geteuid() == 0
-        if root:
-            os.seteuid(pwd.getpwnam(user).pw_uid)
-        try:
-            self.connection: Any = psycopg.connect(
-                re.sub(r"\+psycopg2?(?=://)", "", found[DATABASE], count=1), autocommit=True
-            )
-        finally:
-            if root:
-                os.seteuid(0)
+        self.connection: Any = psycopg.connect(
+            re.sub(r"\+psycopg2?(?=://)", "", found[DATABASE], count=1), autocommit=True
+        )
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows that a statement selects; it has `%s` for each value."""

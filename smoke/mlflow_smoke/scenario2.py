@@ -1,30 +1,39 @@
-"""Scenario 2: a tracking server with an SQLite database, local artifacts and a model registry."""
+"""Scenario 2: a tracking server with an SQLite database, local artifacts and a model registry.
+
+The proofs are made by several accounts, so it comes in parts, each a process of its own. A part
+reads the reports of those before it, one JSON document a line, and hands them on with its own:
+
+  look   as the server's account: notes what there is
+  begin  as anybody; where the server has users, as its administrator: two temporary ones, A and B
+  log    as anybody, or as A: trains, logs, registers, loads
+  see    as B, where there are users: may do with all that what the default permission says
+  look   as the server's account: rows in SQLite, files in the directory of artifacts
+  end    as begin: removes what there is, merges the reports
+  look   as the server's account: what was there before is unchanged
+
+log and see load a model, which is a program: they refuse to be root. As root, the packed program
+does all of that with `apart scenario2 ...`, each part as the account that it needs.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
-import uuid
+import re
+import time
 from pathlib import Path
 from typing import Any
 
-from mlflow_smoke import database, filestore, http, interruption
-from mlflow_smoke.names import (
-    EXPERIMENT,
-    METRIC,
-    MODEL,
-    PARAMS,
-    PICTURE,
-    PNG,
-    REGISTERED_MODEL,
-    SAME,
-    TAG,
-)
+from mlflow_smoke import database, filestore, interruption, parts
+from mlflow_smoke.names import EXPERIMENT, METRIC, MODEL, OF_B, PARAMS, PICTURE, PNG
+from mlflow_smoke.parts import Known
 from mlflow_smoke.report import Kind, Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this scenario needs to know to its command line."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("part", choices=parts.PARTS, help="see above")
     parser.add_argument(
         "--tracking-uri",
         type=url,
@@ -62,139 +71,117 @@ def subject(options: argparse.Namespace) -> str:
 
 
 def prove(options: argparse.Namespace, report: Report) -> None:
-    """Runs all checks, and removes what they made unless told to keep it.
+    """Makes the proofs of one part.
 
     Raises:
         CheckFailedError: at the first check that fails.
     """
-    server: str = options.tracking_uri
-    file: Path = options.database
-    # As a data scientist does: one variable, and no other that could lead elsewhere.
-    os.environ["MLFLOW_TRACKING_URI"] = server
-    os.environ.pop("MLFLOW_REGISTRY_URI", None)
+    if known := parts.begun(options, report):
+        part = {"begin": parts.begin, "log": parts.log, "see": parts.see, "end": parts.end}
+        part.get(options.part, look)(options, known, report)
 
-    with report.check(
-        "import mlflow",
-        Kind.ENVIRONMENT,
-        "done",
-        "Run the smoke with the Python of an environment that has MLflow.",
-    ) as check:
-        import mlflow
 
-        report.version = mlflow.__version__
-        check.seen = "done"
+def look(options: argparse.Namespace, known: Known, report: Report) -> None:
+    """Looks at the server's database and directory: before all, after it, and at the end."""
+    account = "Run this part as the account that may read them, mlflow's."
+    parts.no_root(report, account)
+    if not known.reports:
+        note(options, report, account)
+    elif "ended" in known.facts:
+        compare(options, known, report)
+    else:
+        find(options, known.facts, report)
 
-    with report.check(
-        "the server's version",
-        Kind.ENVIRONMENT,
-        mlflow.__version__,
-        "See `systemctl status mlflow`, and run the smoke with the environment of the server.",
-    ) as check:
-        check.seen = http.version(server)
 
+def note(options: argparse.Namespace, report: Report, account: str) -> None:
+    """Notes what there is before the smoke has made anything."""
+    report.facts["began"] = time.time()
     with report.check(
         "database and artifacts",
         Kind.ENVIRONMENT,
         "readable",
-        "Run the smoke as root or as the server's user; see --database and --artifacts.",
+        f"{account} See --database and --artifacts.",
     ) as check:
-        before = database.state(file)
-        files = filestore.snapshot(options.artifacts)
+        rows = database.counts(options.database)
+        now = time.time()
+        files = filestore.tally(options.artifacts, now)
+        report.facts["before"] = {"rows": rows, "files": files, "at": now}
         # The directory may not be there before its first use.
         refused = options.artifacts.exists() and not os.access(options.artifacts, os.R_OK | os.X_OK)
         check.seen = "artifacts are refused" if refused else "readable"
 
-    token = uuid.uuid4().hex
-    try:
-        use(server, file, options.artifacts, token, report)
-    finally:
-        interruption.ignore()
-        with report.check(
-            "what was here before",
-            Kind.CLEANUP,
-            "unchanged",
-            "If somebody else was at work on this server meanwhile, run the smoke again.",
-        ) as check:
-            left: list[str] = []
-            if not options.keep:
-                left = [
-                    f"left: {path}" for path in remove(server, token, before, options.artifacts)
-                ]
-            missing = [f"missing: {name}" for name in sorted(before - database.state(file))]
-            changes = filestore.differences(files, filestore.snapshot(options.artifacts))
-            check.seen = [*left, *missing, *changes][:3] or "unchanged"
 
-
-def use(server: str, file: Path, artifacts: Path, token: str, report: Report) -> None:
-    """Trains, logs, registers and loads, and looks for it all in database and artifacts.
-
-    Args:
-        server: address of the tracking server.
-        file: its database.
-        artifacts: its directory of artifacts.
-        token: marks what the smoke makes.
-        report: takes the checks.
-    """
-    import mlflow
-
-    from mlflow_smoke import training
-
-    again = "See the server's log: journalctl -u mlflow."
-
-    with report.check("tracking, registry URI", Kind.TRACKING, [server, server], again) as check:
-        check.seen = [mlflow.get_tracking_uri(), mlflow.get_registry_uri()]
-
-    with report.check("experiments", Kind.TRACKING, ["Default", EXPERIMENT], again) as check:
-        mlflow.set_experiment(EXPERIMENT)
-        check.seen = sorted({"Default", EXPERIMENT} & set(http.experiments(server)))
-
-    midway: dict[str, Any] = {}
-    with report.check("run", Kind.TRACKING, "FINISHED", again) as check:
-        trained = training.train(
-            EXPERIMENT, token, during=lambda run_id: midway.update(http.run(server, run_id))
-        )
-        run_id = trained.run_id
-        check.seen = mlflow.get_run(run_id).info.status
-    report.facts |= {"run_id": run_id, "accuracy": trained.accuracy}
-
-    expected = {"status": "RUNNING", METRIC: trained.accuracy}
-    with report.check("another client, mid-run", Kind.TRACKING, expected, again) as check:
-        check.seen = midway
-
-    look_at_rows(file, trained.experiment_id, run_id, trained.accuracy, report)
-    look_at_files(artifacts / trained.experiment_id / run_id, file, report)
-
-    with report.check(f"runs:/<run_id>/{MODEL}", Kind.MODEL, SAME, again) as check:
-        check.seen = training.predicts_the_same(f"runs:/{run_id}/{MODEL}", trained)
-
-    version = database.highest_version(file, REGISTERED_MODEL) + 1
+def find(options: argparse.Namespace, facts: dict[str, Any], report: Report) -> None:
+    """Looks for what was logged, in database and directory."""
+    run_id, number = facts["run_id"], facts["experiment_id"]
     with report.check(
-        f"registering {REGISTERED_MODEL}", Kind.REGISTRY, f"version {version}", again
+        "ids of what was logged", Kind.TRACKING, "such as MLflow's", parts.AGAIN
     ) as check:
-        registered = mlflow.register_model(f"runs:/{run_id}/{MODEL}", REGISTERED_MODEL)
-        check.seen = f"version {registered.version}"
-    report.facts |= {"model_version": version}
-
-    with report.check("row in model_versions", Kind.REGISTRY, [(run_id, "READY")], again) as check:
+        # Paths are made of them, and whoever says them may have loaded anything.
+        good = re.fullmatch("[0-9a-f]{32}", run_id) and re.fullmatch("[0-9]+", number)
+        check.seen = "such as MLflow's" if good else [run_id, number]
+    report.checks.pop()  # of no interest, where it is so
+    file: Path = options.database
+    look_at_rows(file, number, run_id, facts["accuracy"], report, facts["experiment"])
+    look_at_files(options.artifacts / number / run_id, file, report)
+    with report.check(
+        "row in model_versions", Kind.REGISTRY, [(run_id, "READY")], parts.AGAIN
+    ) as check:
         check.seen = database.query(
             file,
             "SELECT run_id, status FROM model_versions WHERE name = ? AND version = ?",
-            REGISTERED_MODEL,
-            version,
+            facts["model"],
+            facts["model_version"],
         )
 
-    uri = f"models:/{REGISTERED_MODEL}/{version}"
-    with report.check(uri, Kind.MODEL, SAME, again) as check:
-        check.seen = training.predicts_the_same(uri, trained)
+
+def compare(options: argparse.Namespace, known: Known, report: Report) -> None:
+    """Looks whether what was there before still is, and nothing of the smoke's is left."""
+    facts = known.facts
+    before = facts["before"]
+    for document in known.reports:
+        report.take(document)
+    report.handed_on = []
+    report.started -= max(0.0, time.time() - facts["began"])
+    for fact in ("before", "ended", "token"):
+        report.facts.pop(fact, None)
+    interruption.ignore()
+    with report.check(
+        "what was here before",
+        Kind.CLEANUP,
+        "unchanged",
+        "If somebody else was at work on this server meanwhile, run the smoke again.",
+    ) as check:
+        rows = database.counts(options.database, before["rows"])
+        files = filestore.tally(options.artifacts, before["at"])
+        changes = [
+            f"{name}: {there[1]}, now {rows[name][1]}"
+            for name, there in before["rows"].items()
+            if there[1] != rows[name][1]
+        ] + [
+            f"{name}: {there[0]} files of {there[1]} bytes, now {files.get(name, [0, 0])}"
+            for name, there in before["files"].items()
+            if there != files.get(name)
+        ]
+        run = (
+            options.artifacts / str(facts.get("experiment_id", "")) / str(facts.get("run_id", "-"))
+        )
+        left = [f"left: {run}"] if not options.keep and run.exists() else []
+        check.seen = [*left, *changes][:3] or "unchanged"
 
 
 def look_at_rows(
-    file: Path, experiment_id: str, run_id: str, accuracy: float, report: Report
+    file: Path,
+    experiment_id: str,
+    run_id: str,
+    accuracy: float,
+    report: Report,
+    experiment: str = EXPERIMENT,
 ) -> None:
     """Reads back from the database what was logged."""
     again = f"Is {file} the server's database (MLFLOW_BACKEND_STORE_URI)?"
 
-    expected = [(EXPERIMENT, "FINISHED", "active")]
+    expected = [(experiment, "FINISHED", "active")]
     with report.check("row in runs", Kind.TRACKING, expected, again) as check:
         check.seen = database.query(
             file,
@@ -209,7 +196,8 @@ def look_at_rows(
         check.seen = database.pairs(file, "params", run_id)
 
     with report.check("rows in metrics", Kind.TRACKING, {METRIC: accuracy}, again) as check:
-        check.seen = database.pairs(file, "metrics", run_id)
+        seen = database.pairs(file, "metrics", run_id)
+        check.seen = {key: value for key, value in seen.items() if key != OF_B}
 
 
 def look_at_files(run: Path, file: Path, report: Report) -> None:
@@ -243,49 +231,3 @@ def look_at_files(run: Path, file: Path, report: Report) -> None:
         contents = {PICTURE: picture, model.name: model.read_bytes()}
         found = [name for name, content in contents.items() if database.holds(file, content)]
         check.seen = found or "none"
-
-
-def remove(server: str, token: str, before: set[str], artifacts: Path) -> list[Path]:
-    """Removes what a smoke made on a server, by the server's own means.
-
-    MLflow only marks runs and experiments as deleted; `mlflow gc` removes such rows for good.
-
-    Args:
-        server: address of the tracking server.
-        token: what the run is tagged with.
-        before: the database's state as the smoke found it.
-        artifacts: the server's directory of artifacts.
-
-    Returns:
-        Directories of artifacts that are still there.
-    """
-    import mlflow
-
-    client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        return []
-    number = experiment.experiment_id
-    gone: list[str] = []
-    for run in client.search_runs([number], f"tags.{TAG} = '{token}'"):
-        run_id = run.info.run_id
-        for version in client.search_model_versions(f"run_id = '{run_id}'"):
-            client.delete_model_version(version.name, version.version)
-        if hasattr(client, "search_logged_models"):  # MLflow 3
-            for model in client.search_logged_models([number], f"source_run_id = '{run_id}'"):
-                client.delete_logged_model(model.model_id)
-                gone.append(f"{number}/models/{model.model_id}")
-        client.delete_run(run_id)
-        gone.append(f"{number}/{run_id}")
-    if f"model {REGISTERED_MODEL}" not in before:
-        ours = client.search_registered_models(f"name = '{REGISTERED_MODEL}'")
-        if ours and not client.search_model_versions(f"name = '{REGISTERED_MODEL}'"):
-            client.delete_registered_model(REGISTERED_MODEL)
-    if f"experiment {EXPERIMENT}" not in before and not client.search_runs([number]):
-        # A deleted experiment keeps its name, which would then be refused to everybody.
-        client.rename_experiment(number, f"{EXPERIMENT} of smoke {token}")
-        client.delete_experiment(number)
-        gone.append(number)
-    for path in gone:
-        http.call(server, f"mlflow-artifacts/artifacts/{path}", method="DELETE")
-    return [artifacts / path for path in gone if (artifacts / path).exists()]

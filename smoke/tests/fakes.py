@@ -23,6 +23,8 @@ class Fake:
         self.models = {"hers": ""}
         self.runs = {"hers": ["beef"]}
         self.artifacts = {"hers"}
+        self.versions: list[str] = []  # of any model: the run that each comes from
+        self.foreign: set[str] = set()  # runs of others
         self.address = ""
 
     def answer(self, path: str, query: str, body: dict[str, Any]) -> Any:
@@ -57,7 +59,26 @@ class Fake:
                 del self.models[name]
             case "runs/search":
                 runs = self.runs.get(body["experiment_ids"][0], [])
-                return {"runs": [{"info": {"run_id": run}} for run in runs]}
+                tags = [{"key": TAG, "value": self.experiments.get(body["experiment_ids"][0])}]
+                return {
+                    "runs": [
+                        {
+                            "info": {"run_id": run},
+                            "data": {} if run in self.foreign else {"tags": tags},
+                        }
+                        for run in runs
+                    ]
+                }
+            case "model-versions/search":
+                return {
+                    "model_versions": [{"version": "1", "run_id": run} for run in self.versions]
+                }
+            case "experiments/set-experiment-tag":
+                self.experiments[number] = body["value"]
+            case "registered-models/set-tag":
+                self.models[body["name"]] = body["value"]
+            case "model-versions/delete":
+                self.versions = self.versions[1:]
             case "runs/delete":
                 self.runs = {
                     place: [run for run in runs if run != body["run_id"]]

@@ -52,7 +52,16 @@ def test_help_lists_every_exit_code() -> None:
         ["scenario3"],
         ["scenario3", "dance"],
         ["scenario9"],
-        ["scenario2", "--tracking-uri", "localhost:5000", "--database", "x", "--artifacts", "y"],
+        [
+            "scenario2",
+            "log",
+            "--tracking-uri",
+            "localhost:5000",
+            "--database",
+            "x",
+            "--artifacts",
+            "y",
+        ],
     ],
 )
 def test_wrong_command_line(arguments: list[str]) -> None:

@@ -1,11 +1,12 @@
 import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mlflow_smoke import database
-from mlflow_smoke.names import EXPERIMENT, PICTURE, REGISTERED_MODEL
+from mlflow_smoke import database, filestore
+from mlflow_smoke.names import PICTURE
 from mlflow_smoke.report import CheckFailedError, Kind, Report
 from mlflow_smoke.scenario2 import look_at_files, look_at_rows
 
@@ -58,19 +59,31 @@ def served(run: Path) -> Path:
     return run
 
 
-def test_state_leaves_out_what_is_deleted(file: Path) -> None:
-    assert database.state(file) == {
-        "experiment Default",
-        f"experiment {EXPERIMENT}",
-        "run cafe",
-        f"model {REGISTERED_MODEL}",
-        f"version {REGISTERED_MODEL} 1",
-    }
+def test_what_is_deleted_is_not_counted_and_what_is_new_neither(file: Path) -> None:
+    before = database.counts(file)
+    assert {table: seen for table, (_, seen) in before.items()} == {
+        "experiments": 2, "runs": 1, "registered_models": 1, "model_versions": 1}  # fmt: skip
+    execute(file, "INSERT INTO runs VALUES ('beef', 'new', 8, 'FINISHED', 'active')")
+    assert database.counts(file, before) == before
+    execute(file, "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = 'cafe'")
+    assert database.counts(file, before)["runs"][1] == 0
 
 
-def test_deleted_versions_count(file: Path) -> None:
-    assert database.highest_version(file, REGISTERED_MODEL) == 2
-    assert database.highest_version(file, "unknown") == 0
+def test_files_that_are_lost_or_changed_are_counted(tmp_path: Path) -> None:
+    for name in ("0/a", "0/b", "1/c"):
+        path = tmp_path / "artifacts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("some")
+    moment = time.time() + 0.05
+    before = filestore.tally(tmp_path / "artifacts", moment)
+    assert before == {"0": [2, 8], "1": [1, 4]}
+    time.sleep(0.1)
+    (tmp_path / "artifacts/0/new").write_text("new")
+    assert filestore.tally(tmp_path / "artifacts", moment) == before
+    (tmp_path / "artifacts/0/a").write_text("more")  # the same size
+    (tmp_path / "artifacts/1/c").unlink()
+    assert filestore.tally(tmp_path / "artifacts", moment) == {"0": [1, 4]}
+    assert filestore.tally(tmp_path / "nowhere", moment) == {}
 
 
 def test_database_is_only_read(file: Path) -> None:
@@ -94,6 +107,7 @@ def test_content_is_found_in_database_and_log(file: Path) -> None:
 
 
 def test_rows_as_mlflow_leaves_them(file: Path, report: Report) -> None:
+    execute(file, "INSERT INTO metrics VALUES ('cafe', 'smoke-b', 0)")  # where B may add it
     look_at_rows(file, "8", "cafe", 0.96, report)
     assert len(report.checks) == 3 and not report.failures
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fakes import ADMINISTRATOR, Fake, serve
-from mlflow_smoke import cli, http, residence, scenario3
+from mlflow_smoke import cli, http, parts, residence
 from mlflow_smoke.names import EXPERIMENT
 from mlflow_smoke.report import CheckFailedError, Kind, Report
 
@@ -43,7 +43,7 @@ def part(fake: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     def run(
         *arguments: str, told: list[dict[str, Any]], login: tuple[str, str] = ADMINISTRATOR
     ) -> tuple[int, list[dict[str, Any]]]:
-        for variable, value in zip(scenario3.VARIABLES, login, strict=True):
+        for variable, value in zip(parts.VARIABLES, login, strict=True):
             monkeypatch.setenv(variable, value)
         lines = "".join(json.dumps(document) + "\n" for document in told)
         monkeypatch.setattr("sys.stdin", io.StringIO(lines))
@@ -92,6 +92,28 @@ def test_no_administrator(fake: Fake, part: Part, login: tuple[str, str]) -> Non
     assert set(fake.users) == set(Fake().users)
 
 
+def test_what_others_have_added_stays(fake: Fake, part: Part) -> None:
+    """On a server where everybody may change everything, they may do it in these seconds."""
+    _, told = part("begin", told=[])
+    work(fake, told[0]["token"])
+    fake.runs[EXPERIMENT].append("feed")
+    fake.foreign, fake.versions = {"feed"}, ["cafe", "feed"]
+    assert part("end", told=told)[0] == 0
+    assert fake.runs[EXPERIMENT] == ["feed"] and fake.versions == ["feed"]
+    assert EXPERIMENT in fake.experiments and "iris-classifier" in fake.models
+
+
+def test_a_later_part_says_nothing_of_whom_to_remove(fake: Fake, part: Part) -> None:
+    """Who has loaded a model may say anything; `end`, the administrator, removes its own."""
+    _, told = part("begin", told=[])
+    fake.experiments["hers"] = fake.models["hers"] = "0123"
+    fake.users |= {"smoke-a-0123": "hers"}
+    lie = Report("scenario3", "here", facts={"token": "0123", "users": {"a": ["ada", ""]}})
+    assert part("end", told=[*told, lie.document()])[0] == 0
+    assert {"hers"} <= fake.experiments.keys() & fake.models.keys()
+    assert set(fake.users) == {*Fake().users, "smoke-a-0123"}
+
+
 def test_kept_work_loses_its_users_alone(fake: Fake, part: Part) -> None:
     _, told = part("begin", told=[])
     work(fake, told[0]["token"])
@@ -104,7 +126,7 @@ def test_what_cannot_be_removed_is_named(
     fake: Fake, part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, told = part("begin", told=[])
-    monkeypatch.setattr(scenario3, "remove", lambda *_, **__: None)
+    monkeypatch.setattr(parts, "remove", lambda *_, **__: None)
     code, (document,) = part("end", told=told)
     assert code == Kind.CLEANUP.exit_code and told[0]["users"]["a"][0] in document["failure"]
 
@@ -144,12 +166,12 @@ def test_abandoned_smokes_are_removed(fake: Fake, part: Part) -> None:
 
 def test_a_name_that_is_taken(fake: Fake) -> None:
     ada = http.Server(fake.address, "ada", "ada's", "")
-    assert scenario3.make(ada, "experiments", EXPERIMENT, "other", "t") == EXPERIMENT
-    assert scenario3.make(ada, "experiments", EXPERIMENT, "other", "t") == "other"
+    assert parts.make(ada, "experiments", EXPERIMENT, "other", "t") == EXPERIMENT
+    assert parts.make(ada, "experiments", EXPERIMENT, "other", "t") == "other"
     with pytest.raises(http.HTTPError):
-        scenario3.make(ada, "experiments", EXPERIMENT, "other", "t")
+        parts.make(ada, "experiments", EXPERIMENT, "other", "t")
     with pytest.raises(http.HTTPError):
-        scenario3.make(ada, "users", "smoke", "other", "t")
+        parts.make(ada, "users", "smoke", "other", "t")
 
 
 def test_refusals(fake: Fake) -> None:
@@ -158,9 +180,9 @@ def test_refusals(fake: Fake) -> None:
     answers = {"one": ada.status("mlflow/users/list"), "two": nobody.status("mlflow/users/list")}
     assert answers == {"one": 403, "two": 401}
     report = Report("scenario3", fake.address)
-    scenario3.refused(report, "ada", 403, "Look there.", {"one": 403})
+    parts.answered(report, "ada", 403, "Look there.", {"one": 403})
     with pytest.raises(CheckFailedError):
-        scenario3.refused(report, "nobody", 403, "Look there.", answers)
+        parts.answered(report, "nobody", 403, "Look there.", answers)
     assert report.exit_code == Kind.PERMISSIONS.exit_code and "two: 401" in report.failure
 
 
@@ -204,7 +226,7 @@ def test_packed_program_on_standard_input(tmp_path: Path) -> None:
         [sys.executable, SMOKE / "pack.py", "--text"], capture_output=True, text=True, check=True
     ).stdout
     assert base64.b64decode(text).count(b"PK")
-    load = (SMOKE.parent / "roles/smoke/files/load.py").read_text()
+    load = (SMOKE / "mlflow_smoke/load.py").read_text()
     lost = {"lost": "begin", "said": "no python", "advice": "Look there."}
     done = subprocess.run(
         [sys.executable, "-c", load, "scenario3", "end"],

@@ -1,0 +1,109 @@
+"""Who starts the parts, and what each of them is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_smoke import apart
+from mlflow_smoke.cli import run
+
+USERS = {"a": ["smoke-a-0123", "a's password"], "b": ["smoke-b-0123", "b's password"]}
+WHO = {"administrator": ["admin", "her password"], "default_permission": "READ"}
+
+
+class Host(apart.Host):
+    """Keeps what each part is told, and passes it unless it is to fail."""
+
+    def __init__(self, failing: str = "") -> None:
+        super().__init__("/env/bin/python", [], "mlflow")
+        self.failing = failing
+        self.told: list[tuple[str, str]] = []
+
+    def run(self, part: str, command: list[str], told: list[dict[str, Any]]) -> apart.Outcome:
+        """Run nothing."""
+        assert command[:2] == ["scenario2", part]
+        self.told.append((part, json.dumps(told)))
+        said: dict[str, Any] = {"scenario": "scenario2", "passed": part != self.failing}
+        extra: dict[str, dict[str, Any]] = {"begin": {"users": USERS}, "end": {"before": {}}}
+        said |= extra.get(part, {})
+        return apart.Outcome(0, json.dumps(said), "")
+
+    @property
+    def parts(self) -> list[str]:
+        """What ran."""
+        return [part for part, _ in self.told]
+
+
+def test_nobody_is_told_more_than_she_needs() -> None:
+    host = Host()
+    apart.scenario2(host, [], WHO)
+    assert host.parts == ["look", "begin", "log", "see", "look", "end", "look"]
+    for part, told in host.told:
+        knows = {word for word in ("a's", "b's", "her") if f"{word} password" in told}
+        assert knows == {"begin": {"her"}, "log": {"a's"}, "see": {"b's"}, "look": set(),
+                         "end": {"a's", "b's", "her"}}[part], part  # fmt: skip
+
+
+def test_without_users_there_is_no_b() -> None:
+    host = Host()
+    apart.scenario2(host, [], {})
+    assert host.parts == ["look", "begin", "log", "look", "end", "look"]
+
+
+@pytest.mark.parametrize("failing", ["begin", "log", "see"])
+def test_a_part_that_failed_is_the_last_but_for_the_end(failing: str) -> None:
+    host = Host(failing)
+    apart.scenario2(host, [], WHO)
+    assert host.parts[-3:] == [failing, "end", "look"]
+
+
+def test_how_people_log_in(tmp_path: Path) -> None:
+    settings, ini, password = (tmp_path / name for name in ("server.env", "auth.ini", "password"))
+    assert apart.access(settings, "admin", password) == {}
+    settings.write_text('MLFLOW_PORT="5000"\n')
+    assert apart.access(settings, "admin", password) == {}
+    settings.write_text(f'MLFLOW_AUTH_CONFIG_PATH="{ini}"\n')
+    ini.write_text("[mlflow]\ndefault_permission = EDIT\nadmin_username = 50%%\n")
+    password.write_text("her password\n")
+    assert apart.access(settings, "admin", password) == {**WHO, "default_permission": "EDIT"}
+
+
+def test_what_a_part_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.9:3128")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert apart.reachable(["http://localhost:5000"]).addresses == {"localhost"}
+    assert apart.reachable(["http://192.0.2.7:5000"]).addresses == {"192.0.2.7"}
+    found = apart.reachable(["https://outside.example"])
+    assert found.addresses == {"127.0.0.9"}
+    assert found.proxies == {"https_proxy": "http://127.0.0.9:3128"}
+
+
+def test_a_host_that_cannot_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    arguments = ["--tracking-uri", "http://localhost:1", "--database", "/d", "--artifacts", "/a"]
+    assert run(["apart", "scenario2", *arguments]) == 3
+    said = capsys.readouterr().err
+    assert "must run systemd, and this must be root (become)" in said and "Traceback" not in said
+
+
+def test_root_loads_no_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    begun = {"scenario": "scenario2", "passed": True, "token": "0123", "users": {}}
+    monkeypatch.setattr("sys.stdin", iter([json.dumps(begun)]))
+    monkeypatch.setattr("mlflow_smoke.interruption.heed", lambda: None)
+    monkeypatch.setattr("mlflow_smoke.parts.Known.read", lambda: apart_known(begun))
+    arguments = ["--tracking-uri", "http://localhost:1", "--database", "/d", "--artifacts", "/a"]
+    assert run(["scenario2", "log", *arguments]) == 3
+    assert "somebody of no rank" in capsys.readouterr().err
+
+
+def apart_known(begun: dict[str, Any]) -> Any:
+    """What the part `log` knows."""
+    from mlflow_smoke.parts import Known
+
+    return Known([begun])
