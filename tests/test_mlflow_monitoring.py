@@ -401,7 +401,7 @@ def test_the_unit_says_what_is_measured(ran: tuple[Path, str]) -> None:
     assert "EnvironmentFile=/etc/mlflow/server.env\n" in unit
     assert "User=mlflow\n" in unit
     assert (
-        "/usr/bin/python3 -B /usr/local/lib/mlflow/health.py --output /var/lib/mlflow-health/"
+        "/usr/bin/python3 -EsB /usr/local/lib/mlflow/health.py --output /var/lib/mlflow-health/"
         "mlflow.prom --environment /opt/mlflow/current "
         "--backup-status /var/lib/mlflow-backup/status.json --directory /\n"
     ) in unit
