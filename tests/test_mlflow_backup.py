@@ -362,6 +362,4 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_keys_of_a_set_are_keys_alone(line: str, names: list[str]) -> None:
     """The service's unit reads them as root: another variable there could start anything."""
-    import backup_hand
-
-    assert backup_hand.strange(f"# Made once.\n{line}\n") == names
+    assert importlib.import_module("backup_hand").strange(f"# Made once.\n{line}\n") == names

@@ -68,7 +68,7 @@ def spare(lab: Lab, tmp_path: Path) -> Path:
 # The service leads to it from where a restore places new artifacts.
 CANARY = """
 install -d -m 0700 /root/canary; umask 077; date > /root/canary/f
-runuser -u mlflow ln -s /root/canary /var/lib/mlflow/artifacts_local.new
+runuser -u mlflow -- ln -s /root/canary /var/lib/mlflow/artifacts_local.new
 """
 
 
