@@ -351,3 +351,19 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
     settings = importlib.import_module("service_settings")
     found = settings.parse((tmp_path / "env").read_text())
     assert found == {"SECRET": secret, "IDENTITY": identity}
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("MLFLOW_CRYPTO_KEK_PASSPHRASE=abc123", []),
+        ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=a-_b/c+d=", []),
+        ("#", []),
+        ("LD_PRELOAD=/var/lib/mlflow/x.so", ["LD_PRELOAD"]),
+        ("# made once \\", ["# made once \\"]),  # systemd goes on in the next line
+        ('MLFLOW_FLASK_SERVER_SECRET_KEY="a', ["MLFLOW_FLASK_SERVER_SECRET_KEY"]),
+    ],
+)
+def test_keys_of_a_set_are_keys_alone(line: str, names: list[str]) -> None:
+    """The service's unit reads them as root: another variable there could start anything."""
+    assert importlib.import_module("backup_hand").strange(f"# Made once.\n{line}\n") == names

@@ -332,6 +332,31 @@ def test_pythons_are_compared(tmp_path: Path) -> None:
         assert model_files.other_python(tmp_path) == other
 
 
+def test_root_makes_nothing_in_an_environment_of_the_models(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is their user's, who may have put a link in the place of any file."""
+    asked: list[list[str]] = []
+
+    def run(*command: Any, **_: Any) -> subprocess.CompletedProcess[str]:
+        words = [str(word) for word in command]
+        asked.append(words[3:])
+        unfinished = words[3] == "test" and words[-1].endswith(".complete")
+        return subprocess.CompletedProcess(words, int(unfinished), "scikit-learn\n", "")
+
+    monkeypatch.setattr(model_deploy, "run", run)
+    place.host.environments.mkdir(parents=True)
+    of = {"name": "iris", "version": "1"}
+    deployment = model_deploy.Deployment(place.host, {**place.asked, "environment": "own"}, of)
+    (tmp_path / "requirements.txt").write_text("scikit-learn\n")
+    environment = deployment.own_environment(tmp_path)
+    (environment / ".complete").unlink(missing_ok=True)
+    (environment / ".complete").symlink_to(tmp_path / "canary")
+    assert deployment.own_environment(tmp_path) == environment
+    assert not (tmp_path / "canary").exists()
+    assert asked.count(["touch", f"{environment}/.complete"]) == 2
+
+
 # what nginx is told, what is refused -------------------------------------------------------------
 
 INPUT: dict[str, object] = {

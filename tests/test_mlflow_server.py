@@ -174,11 +174,12 @@ def test_authentication_file(render: Render) -> None:
 def test_unit_follows_the_environment(render: Render) -> None:
     """One link moves between versions, and the unit need not be written anew."""
     unit = render("mlflow.service")
-    assert "ExecStart=/opt/mlflow/current/bin/python " in unit
-    assert (
-        "ExecStartPre=+/opt/mlflow/current/bin/python -BEs /usr/local/lib/mlflow/settle.py "
-        "--user mlflow\n"
-    ) in unit
+    python = "/opt/mlflow/current/bin/python"
+    library = "/usr/local/lib/mlflow"
+    # What serves has forgotten the old secrets when a rotation forgets them.
+    serves = f"/usr/bin/env --unset=MLFLOW_ROTATION {python} -Es {library}/serve.py"
+    assert f"ExecStart={serves}\n" in unit
+    assert f"ExecStartPre=+{python} -BEs {library}/settle.py --user mlflow\n" in unit
     assert "basic-auth" not in unit
     assert "chgrp" not in unit
 
@@ -193,9 +194,26 @@ def test_unit_guards_a_socket(render: Render) -> None:
     )
     # Before each other command systemd gives the directory to the service's own group again.
     commands = [line for line in unit.splitlines() if line.startswith("Exec")]
-    assert commands[-1] == "ExecStartPost=+chgrp www-data /run/mlflow"
+    assert commands[-1] == "ExecStartPost=+/usr/bin/chgrp --no-dereference www-data /run/mlflow"
     assert "RuntimeDirectoryMode=0750" in unit
     assert "serve.py --app-name basic-auth" in unit
+
+
+@pytest.mark.parametrize(
+    ("destination", "apart"),
+    [
+        ("/var/lib/mlflow/artifacts_local", False),
+        ("/var/lib/mlflow/a/b", False),
+        ("/var/lib/mlflow-more", True),
+    ],
+)
+def test_unit_opens_paths_of_root_s_directories_alone(
+    render: Render, destination: str, apart: bool
+) -> None:
+    """systemd, as root, follows a link in them; below the first, the service could make one."""
+    unit = render("mlflow.service", mlflow_server_artifacts_destination=destination)
+    opened = f"ReadWritePaths=/var/lib/mlflow{' ' + destination if apart else ''}\n"
+    assert opened in unit
 
 
 TLS: dict[str, object] = {
@@ -211,7 +229,9 @@ TLS: dict[str, object] = {
 def test_mutual_tls(render: Render, server: str) -> None:
     """The service has a copy of the key, and asks everybody for a certificate."""
     unit = render("mlflow.service", **TLS)
-    assert "--mode=0400 /etc/ssl/own.key /run/mlflow/tls.key" in unit
+    copied = next(line for line in unit.splitlines() if line.startswith("ExecStartPre=+"))
+    assert "/usr/bin/setpriv --reuid=mlflow " in copied  # who writes it: the directory is hers
+    assert copied.endswith(" /etc/ssl/own.key /run/mlflow/tls.key")
     found = settings(render("server.env", **TLS))
     assert found["MLFLOW_LISTEN_TLS_NAME"] == "team1"
     # MLflow is not installed here, and what is looked at does not use it.
@@ -280,7 +300,7 @@ def test_the_probe_sees_a_service_that_needs_nothing(case: str, tmp_path: Path) 
     wanted = {"owner": "root", "group": "root", "mode": "0640"}
     asked = {
         "unit": "mlflow.service", "leader": "s1", "user": "mlflow", "port": 0, "database": "",
-        "state_dir": str(tmp_path), "environment": str(tmp_path),
+        "state_dir": str(tmp_path), "environment": str(tmp_path), "ways": {},
         # A directory's time is that of the data in it.
         "files": [{"path": str(path), **wanted} for path in (file, tmp_path, tmp_path / "absent")],
     }  # fmt: skip
@@ -291,6 +311,46 @@ def test_the_probe_sees_a_service_that_needs_nothing(case: str, tmp_path: Path) 
     )  # fmt: skip
     found = json.loads(done.stdout)
     assert (found["runs"], found["stale"]) == (runs, stale)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")
+def test_the_probe_names_who_could_lead_root_astray(tmp_path: Path) -> None:
+    """On the way to a path, through links too; and no place that is administrators' alone."""
+    daemon, staff, stranger = 1, 50, 54321
+    made: dict[str, tuple[int, int, int, str]] = {  # owner, group, mode; of whom it is said
+        "hers": (daemon, daemon, 0o755, "daemon"),
+        "open": (0, 0, 0o777, "everybody"),
+        "group": (0, daemon, 0o775, "the group daemon"),
+        "sticky": (0, 0, 0o1777, ""),
+        "staff": (0, staff, 0o2775, ""),
+        "nas": (stranger, stranger, 0o770, ""),
+        "own": (0, 0, 0o755, ""),
+    }
+    ways = {}
+    for name, (owner, group, mode, _) in made.items():
+        (tmp_path / name).mkdir()
+        os.chown(tmp_path / name, owner, group)
+        (tmp_path / name).chmod(mode)
+        ways[name] = f"{tmp_path}/{name}/data"
+    (tmp_path / "own/link").symlink_to("../hers")
+    ways["link"] = f"{tmp_path}/own/link/data"
+    (tmp_path / "sticky/hers").mkdir()
+    os.chown(tmp_path / "sticky/hers", daemon, daemon)
+    ways["hers in sticky"] = f"{tmp_path}/sticky/hers/data"
+    ways["hers itself"] = f"{tmp_path}/hers"  # she may have it
+    asked = {
+        "unit": "none.service", "leader": "s1", "user": "nobody", "port": 0, "database": "",
+        "state_dir": str(tmp_path), "environment": str(tmp_path), "files": [], "ways": ways,
+    }  # fmt: skip
+    probe = [sys.executable, "-I", f"{ROLE}/files/probe.py", json.dumps(asked)]
+    found = json.loads(subprocess.run(probe, capture_output=True, check=True).stdout)["ways"]
+    expected = {name: who for name, (*_, who) in made.items() if who}
+    expected |= {"link": "daemon", "hers in sticky": "daemon"}
+    assert found.keys() == expected.keys()
+    for name, who in expected.items():
+        assert f"{name} ({ways[name]}) lies in {tmp_path}" in found[name]
+        assert f"which {who} can change" in found[name]
+        assert "chown root: " in found[name]
 
 
 # name: (hosts that have keys, each with its leader; where s1, whose leader is s1, has its own from)

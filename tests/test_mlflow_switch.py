@@ -53,7 +53,7 @@ class Host:
     def command(self, *words: str | Path, **_: Any) -> str:
         said = [str(word) for word in words]
         if said[0] == "runuser":
-            environment, verb = Path(said[5]).parents[1].name, said[7]
+            environment, verb = Path(said[5]).parents[1].name, said[8]
             what = f"{verb} by {environment}"
         elif said[0] == "systemctl" and said[1] in ("start", "stop"):
             what = f"{said[1]} {self.link.readlink()}"
@@ -205,6 +205,18 @@ def test_other_data(host: Host, tmp_path: Path) -> None:
     host.switch.command = looks  # type: ignore[attr-defined]
     host.run()
     assert seen == ["newnew", "oldold"]
+
+
+def test_a_file_s_content_is_taken_from_a_file_of_root_s_alone(host: Host, tmp_path: Path) -> None:
+    """Whoever controls the keys' file is root: what came in by a link is not taken."""
+    (tmp_path / "secrets.env").write_text("old")
+    (tmp_path / "elsewhere").write_text("LD_PRELOAD=/var/lib/mlflow/x.so")
+    (tmp_path / "secrets.new").symlink_to(tmp_path / "elsewhere")
+    host.values["files"] = {str(tmp_path / "secrets.env"): str(tmp_path / "secrets.new")}
+    ended = host.run()
+    assert (ended["phase"], ended["failed"]) == ("put back", "changing")
+    assert "secrets.new cannot be read" in ended["error"]
+    assert (tmp_path / "secrets.env").read_text() == "old"
 
 
 def test_a_broken_server_takes_other_data(host: Host) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,39 @@ def test_the_three_mlflow_packages_carry_one_version() -> None:
         pins = re.findall(r"(?m)^(mlflow(?:-skinny|-tracing)?)==(\S+)", lock.read_text())
         assert ("mlflow", version) in pins
         assert {pin for _, pin in pins} == {version}
+
+
+# What starts a Python, in whatever notation: its name and the word after it.
+STARTED = re.compile(
+    r"(?<!--python )(?<!-)(?:\bpython3?|\b\w+_python|\bsys\.executable) "
+    r"(-(?!-)\S*|\S*\.py\b|__\w*(?:program|load|directory)\b|\$0)"
+)
+ISOLATED = re.compile(r"-(?=\w*I|\w*E\w*s)[IEsuB]+")
+# A person's own, with her own modules; and what is only looked for.
+OTHERS = {"train.py", "-m ipykernel_launcher", "service_lock.py"}
+
+
+def programs() -> Iterator[tuple[Path, str]]:
+    """Yield the files that say which programs are started on hosts, and what they say, in words."""
+    for path in [*ROOT.glob("roles/**/*"), *ROOT.glob("playbooks/**/*")]:
+        if path.suffix in (".yml", ".j2", ".py") and "meta" not in path.parts:
+            text = re.sub(r"(?m)^\s*#(?!!).*$", "", path.read_text())
+            text = re.sub(r"\{\{\s*|\s*\}\}", "", text)
+            yield path, " ".join(re.sub(r"['\"\[\],()]|(?m:^\s*- )", " ", text).split())
+
+
+def test_no_python_takes_modules_from_where_others_write() -> None:
+    """With -I, or -Es for a program that has modules beside it: not from the present directory."""
+    seen = 0
+    for path, text in programs():
+        for found in STARTED.finditer(text):
+            words = text[found.start() : found.end() + 20]
+            if not any(word in words for word in OTHERS):
+                seen += 1
+                assert ISOLATED.fullmatch(found[1]), f"{path.relative_to(ROOT)}: {words!r}"
+        if path.suffix == ".py" and text.startswith("#!"):
+            assert text.startswith("#!/usr/bin/python3 -Es "), path.relative_to(ROOT)
+    assert seen > 50
 
 
 def test_make_alone_prints_the_targets() -> None:

@@ -1,9 +1,12 @@
 """Starting afresh, and the end. The last of a host's tests: afterwards there is nothing to test."""
 
 import json
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from hosts import ROOT, ended
 from traces import traces
 
 # Which has had all that there is: backups, monitoring, a served model.
@@ -26,6 +29,21 @@ else:
     print(json.dumps([run.data.metrics, note]))
 """
 
+# The first release, whose hosts this one takes over.
+FIRST = "1740e46"
+
+# Nobody but root comes there. The service leads to it from its own directory, in which it also has
+# what Python would take for modules.
+LINK = "cd /var/lib/mlflow; mv artifacts_local .kept; ln -s /root/canary artifacts_local"
+CANARY = f"""
+install -d -m 0700 /root/canary
+date > /root/canary/file
+chmod 0640 /root/canary/file
+runuser -u mlflow -- sh -euc '{LINK}
+for name in json sqlite3 uvicorn; do echo "raise SystemExit(1)" > $name.py; done'
+"""
+LOOK = "stat -c '%n %U %G %a %Z' /root/canary /root/canary/*; cat /root/canary/*"
+
 SEARCH = """-d '{"experiment_ids": ["0"]}' http://localhost:5000/api/2.0/mlflow/runs/search"""
 
 
@@ -46,7 +64,9 @@ def python(ssh: Run, *arguments: str) -> object:
     return json.loads(said.splitlines()[-1])
 
 
-def test_what_was_logged_outlives_the_installation(ssh: Run, root: Run, play: Run) -> None:
+def test_what_was_logged_outlives_the_installation(
+    ssh: Run, root: Run, play: Run, playbook: Callable[..., list[str]], tmp_path: Path
+) -> None:
     run_id = str(python(ssh))
     root("cp -al /opt/mlflow /root/kept")  # so that it need not be installed again
     play("uninstall.yml", user="ops")
@@ -56,9 +76,24 @@ def test_what_was_logged_outlives_the_installation(ssh: Run, root: Run, play: Ru
     assert root(f"{gone} || true") == ""
     assert "changed=0" in play("uninstall.yml", user="ops")
 
+    # By the first release, and then taken over by this one: one run, one restart.
     root("mv /root/kept /opt/mlflow")
-    play("scenario2.yml", "--skip-tags", "smoke", user="ops")
+    archive = subprocess.run(
+        ["git", "archive", FIRST], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    subprocess.run(["tar", "-C", tmp_path, "-x"], input=archive.stdout, check=True)
+    command = playbook("scenario2.yml", "--skip-tags", "smoke", user="ops")
+    command[1] = f"{tmp_path}/playbooks/scenario2.yml"
+    ended(["env", f"--chdir={tmp_path}", *command], 0)
     assert python(ssh, run_id) == [{"accuracy": 0.5}, "content"]
+    later_id = str(python(ssh))
+    since = root("sleep 1; date +%s").strip()
+    assert "changed=0" not in play("scenario2.yml", "--skip-tags", "smoke", user="ops")
+    said = root(f"journalctl -u mlflow --no-pager -o cat --since=@{since}")
+    assert said.count("Started mlflow.service") == 1
+    for each in (run_id, later_id):
+        assert python(ssh, each) == [{"accuracy": 0.5}, "content"]
+    assert "changed=0" in play("scenario2.yml", "--skip-tags", "smoke", user="ops")
 
 
 def test_reset_waits_for_the_name(
@@ -79,12 +114,36 @@ def test_reset_waits_for_the_name(
     assert "changed=0" in play("reset.yml", user="ops")
 
 
+def test_no_link_leads_root_astray(
+    ssh: Run, root: Run, play: Run, refused: Run, playbook: Callable[..., list[str]]
+) -> None:
+    """What the service and a person may write leads to a directory of root's, or to a module."""
+    root(CANARY)
+    before = root(LOOK)
+    ssh("echo 'raise SystemExit(\"taken\")' > json.py", user="ops")
+    try:
+        error = refused("scenario2.yml", "--skip-tags", "smoke", user="ops")
+        assert "leads through the link /var/lib/mlflow/artifacts_local -> /root/canary" in error
+        assert "set mlflow_server_artifacts_destination" in error
+        assert "Nothing was changed" in error
+        said = " ".join(ended(playbook("doctor.yml", user="ops"), 2).split())
+        assert "artifacts_local is a link to /root/canary, which mlflow made" in said
+        root("cd /var/lib/mlflow; rm artifacts_local; mv .kept artifacts_local")
+        root("systemctl restart mlflow; mlflow-ready")
+        assert "changed=0" in play("scenario2.yml", "--skip-tags", "smoke", user="ops")
+    finally:
+        ssh("rm json.py", user="ops")
+    assert root(LOOK) == before
+
+
 def test_with_its_name_no_trace_is_left(
     root: Run, play: Run, refused: Run, variables: dict[str, str]
 ) -> None:
     error = refused("uninstall.yml", user="ops", mlflow_uninstall_data="yes")
     assert f"this installation is called {variables['name']}" in error
+    before = root(f"runuser -u mlflow -- sh -euc '{LINK}'; {LOOK}")
     for changed in (True, False):
         said = play("uninstall.yml", user="ops", mlflow_uninstall_data=variables["name"])
         assert ("changed=0" in said) != changed
+    assert root(f"{LOOK}; rm -r /root/canary") == before
     assert traces(root, variables["name"].partition("-")[0]) == set()

@@ -65,6 +65,13 @@ def spare(lab: Lab, tmp_path: Path) -> Path:
     return inventory
 
 
+# The service leads to it from where a restore places new artifacts.
+CANARY = """
+install -d -m 0700 /root/canary; umask 077; date > /root/canary/f
+runuser -u mlflow -- ln -s /root/canary /var/lib/mlflow/artifacts_local.new
+"""
+
+
 @on_sqlite
 def test_another_host_takes_over(lab: Lab, host: str, spare: Path, tmp_path: Path) -> None:
     """From the directory of backups, and nothing else of the host that is gone."""
@@ -78,13 +85,18 @@ def test_another_host_takes_over(lab: Lab, host: str, spare: Path, tmp_path: Pat
     }.items():
         if name == "restore.yml":
             lab.send(SPARE, tmp_path / "backups.tar", "backups.tar")
-            lab.root(SPARE, "tar -C / -xf ~ops/backups.tar")
+            lab.root(SPARE, f"tar -C / -xf ~ops/backups.tar; {CANARY}")
         ended(lab.command(name, *arguments, inventory=spare, **NEW), 0)
     after = snapshot(lab, SPARE)
     for kind in ("experiments", "runs"):  # of the smoke
         for key in {*after[kind]} - {*known[kind]}:
             assert after[kind].pop(key)["lifecycle_stage"] == "deleted"
     assert after == known
+    canary = lab.root(SPARE, "stat -c '%n %U %G %a' /root/canary /root/canary/*")
+    assert canary.splitlines() == ["/root/canary root root 700", "/root/canary/f root root 600"]
+    # What root keeps beside the databases is its own.
+    kept = lab.root(SPARE, "stat -c '%U %a' /var/lib/mlflow-switch/2*/ /var/lib/mlflow-switch/2*/*")
+    assert kept.splitlines() == ["root 711", "mlflow 700", "root 600"]
     shutil.rmtree(tmp_path)
 
 

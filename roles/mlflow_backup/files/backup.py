@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -Es
 """Back up what MLflow's service of this host keeps: its databases, its artifacts, its keys.
 
   create            a new set: the databases as of one moment, and the artifacts that they refer to
@@ -83,8 +83,8 @@ class Backup:
             options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         python = Path(self.settings["MLFLOW_BACKUP_ENVIRONMENT"], "bin/python")
         done = subprocess.run(
-            [python, LIBRARY / program, *arguments], input=stdin, capture_output=True, text=True,
-            check=False, cwd="/", **options,
+            [python, "-Es", LIBRARY / program, *arguments], input=stdin, capture_output=True,
+            text=True, check=False, cwd="/", **options,
             env={"PATH": ":".join(filter(None, path)), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         if done.returncode == 0:
@@ -180,12 +180,14 @@ class Backup:
             else:
                 artifacts = self.copy_artifacts(stamp, moment, there)
 
-            shutil.copy(SECRETS, work / "databases/secrets.env")
-            own = [entry["file"] for entry in saved["databases"].values()] + ["secrets.env"]
-            here = Store.directory(work / "databases")
-            here.copy(own, "", self.target.store, stamp)
-            hashes = self.target.store.hashes(own, stamp)
-            secret = {"file": "secrets.env", "sha256": here.hashes(["secrets.env"])["secrets.env"]}
+            # Beside what the service's user wrote, and never in her directory.
+            shutil.copy(SECRETS, work / "secrets.env")
+            keys = Store.directory(work)
+            keys.copy(["secrets.env"], "", self.target.store, stamp)
+            copies = [entry["file"] for entry in saved["databases"].values()]
+            Store.directory(work / "databases").copy(copies, "", self.target.store, stamp)
+            hashes = self.target.store.hashes([*copies, "secrets.env"], stamp)
+            secret = {"file": "secrets.env", "sha256": keys.hashes(["secrets.env"])["secrets.env"]}
             manifest = {
                 **saved,
                 "set": stamp,

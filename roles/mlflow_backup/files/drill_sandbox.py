@@ -58,7 +58,7 @@ def in_cluster() -> None:
             "playbooks/restore_drill.yml does it."
         )
     newest = max(versions, key=int)
-    command = ["pg_virtualenv", "-t", "-v", newest, sys.executable, *sys.argv]
+    command = ["pg_virtualenv", "-t", "-v", newest, sys.executable, "-Es", *sys.argv]
     os.execvp(command[0], command)  # noqa: S606 no shell is wanted
 
 
@@ -102,7 +102,7 @@ def served(tracking: str) -> Iterator[Server]:
     }
     with Path("server.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, LIBRARY / "serve.py"],
+            [sys.executable, "-Es", LIBRARY / "serve.py"],
             env={**os.environ, **settings},
             stdout=log,
             stderr=log,

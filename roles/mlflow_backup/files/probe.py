@@ -8,11 +8,13 @@ Run by the host's own Python, as root.
 """
 
 import glob
+import grp
 import json
 import os
 import pwd
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -49,6 +51,57 @@ def refused(calendar: str) -> str:
     return done.stderr.strip() if done.returncode else ""
 
 
+# As roles/mlflow_server/files/probe.py has it: a probe is one file, and each has its own.
+def changed_by(status: os.stat_result) -> str:
+    """Return who besides root may put something else in the place of what a directory holds, or ''.
+
+    Debian gives /usr/local to the group staff, whose members are administrators. A user or a group
+    without a name is that of another machine, whose file system this is: nobody here.
+    """
+    try:
+        if status.st_uid != 0 and (found := pwd.getpwuid(status.st_uid).pw_name) != "nobody":
+            return found
+    except KeyError:
+        pass
+    if status.st_mode & stat.S_ISVTX or stat.S_ISLNK(status.st_mode):
+        return ""
+    if status.st_mode & stat.S_IWOTH:
+        return "everybody"
+    if status.st_mode & stat.S_IWGRP and status.st_gid != 0:
+        try:
+            group = grp.getgrgid(status.st_gid).gr_name
+        except KeyError:
+            return ""
+        return "" if group in ("staff", "nogroup") else "the group " + group
+    return ""
+
+
+def trap(path: str) -> tuple:
+    """Return the first directory on the way to a path that others than root may change, and who.
+
+    Links are followed as the kernel does: one that root made, in a directory of root's, is as good
+    as a directory. Both are '' where there is no such directory.
+    """
+    here, rest, links = "/", path.split("/"), 0
+    while rest:
+        try:
+            status = os.lstat(here)
+            if who := changed_by(status):
+                return here, who
+            step = os.path.normpath(os.path.join(here, rest.pop(0)))
+            entry = os.lstat(step)
+        except OSError:
+            return "", ""  # what is not there yet, root makes
+        if status.st_mode & stat.S_ISVTX and step != here and changed_by(entry):
+            return step, changed_by(entry)
+        if stat.S_ISLNK(entry.st_mode) and links < 40:
+            links, target = links + 1, os.readlink(step)
+            here, rest = ("/" if target.startswith("/") else here), target.split("/") + rest
+        else:
+            here = step
+    return "", ""
+
+
 service = settings()
 uris = databases(service)
 sqlite = [uri[len("sqlite:///") :] for uri in uris if uri.startswith("sqlite:///")]
@@ -72,7 +125,9 @@ print(
             "library": os.path.isfile(os.path.join(asked["library"], "service_lock.py")),
             "user": user,
             "environment": os.path.exists(os.path.join(asked["environment"], "bin/python")),
-            "sqlite": sorted({os.path.dirname(os.path.realpath(path)) for path in sqlite}),
+            # Not where a link there leads: it would be opened to the backup.
+            "sqlite": sorted({os.path.dirname(path) for path in sqlite}),
+            "trap": trap(asked["target"]) if asked["target"] else ("", ""),
             "postgresql": len(sqlite) < len(uris),
             "artifacts": artifacts,
             "inside": [

@@ -29,6 +29,7 @@ import re
 import shlex
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -519,7 +520,7 @@ def activation(p: Patient) -> Iterator[Finding]:
         )
     if p["environment"]:
         try:
-            done = run([p.python, "-c", ""])
+            done = run([p.python, "-I", "-c", ""])
             said = last_line(done.stderr) if done.returncode else ""
         except Unseen as absent:
             said = str(absent)
@@ -663,7 +664,15 @@ def file_modes(p: Patient) -> Iterator[Finding]:
     for wanted in p["files"]:
         path = wanted["path"]
         try:
-            status = Path(path).stat()
+            entry, status = Path(path).lstat(), Path(path).stat()
+            if stat.S_ISLNK(entry.st_mode) and entry.st_uid != 0:
+                yield error(
+                    f"{path} is a link to {Path(path).readlink()}, which "
+                    f"{names(entry.st_uid, entry.st_gid).split(':')[0]} made.",
+                    "Nothing may be done through it: it may lead anywhere.",
+                    f"rm {path}; {p.again}",
+                )
+                continue
         except FileNotFoundError:
             yield error(f"{path} is missing.", "What needs it does not work.", p.again)
             continue
@@ -716,7 +725,7 @@ def database(p: Patient) -> Iterator[Finding]:
         + number("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", 10),
     }
     done = p.as_service(
-        [p.python, f"{p['library']}/database.py", "status", "--stdin"],
+        [p.python, "-Es", f"{p['library']}/database.py", "status", "--stdin"],
         json.dumps({**p.databases, "connections": connections}),
     )
     if done.returncode:
@@ -760,6 +769,8 @@ def artifacts(p: Patient) -> Iterator[Finding]:
         return
     path, user = Path(re.sub("^file:/+", "/", destination)), p["user"]
     where = f"mlflow_server_artifacts_destination in {p.variables}"
+    if path.is_symlink() and path.lstat().st_uid != 0:
+        return  # said by the file modes
     if not path.is_dir():
         yield error(
             f"The server keeps artifacts in {path}, which is no directory here.",
@@ -788,12 +799,12 @@ def artifacts(p: Patient) -> Iterator[Finding]:
             )  # fmt: skip
             return
     for inside in path.iterdir():
-        owner = names(inside.stat().st_uid, inside.stat().st_gid).split(":")[0]
+        owner = names(inside.lstat().st_uid, inside.lstat().st_gid).split(":")[0]
         if owner != user:
             yield error(
                 f"{inside} belongs to {owner}, and the server runs as {user}.",
                 f"What belongs there cannot be logged: somebody ran MLflow as {owner}, perhaps.",
-                f"chown -R {user}: {path}",
+                f"chown -hR {user}: {path}",
             )
             return
     allowed = p.unit.get("ReadWritePaths", "").split()
@@ -827,7 +838,7 @@ def bucket(p: Patient, destination: str, means: str) -> Iterator[Finding]:
         "session_token": has("AWS_SESSION_TOKEN", ""),
         "admin_access_key": "", "admin_secret_key": "",
     }  # fmt: skip
-    done = p.as_service([p.python, "-c", p["s3_program"]], json.dumps(asked))
+    done = p.as_service([p.python, "-I", "-c", p["s3_program"]], json.dumps(asked))
     if done.returncode:
         yield error(
             f"{p.python} cannot ask S3: {last_line(done.stderr)}", means,
@@ -1283,7 +1294,7 @@ def database_clock(p: Patient) -> dict[str, float]:
         "sys.stdin.read()).execute('SELECT extract(epoch FROM clock_timestamp())').fetchone()[0])"
     )
     before = time.time()
-    done = p.as_service([p.python, "-c", program, p["library"]], uri)
+    done = p.as_service([p.python, "-I", "-c", program, p["library"]], uri)
     middle = (before + time.time()) / 2
     return {} if done.returncode else {"the database's": float(done.stdout) - middle}
 

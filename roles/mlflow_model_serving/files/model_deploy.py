@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -Es
 """Serve models of an MLflow registry on this host, each version by a process of its own.
 
   mlflow-model status   what is served here, for people
@@ -269,7 +269,7 @@ class Deployment:
     def program(self, python: Path, command: str, directory: Path, **options: Any) -> Any:
         """Run model_files.py."""
         program = Path(self.asked["library"], "model_files.py")
-        return self.as_user(python, program, command, directory, **options)
+        return self.as_user(python, "-I", program, command, directory, **options)
 
     # files, environment
 
@@ -333,16 +333,18 @@ class Deployment:
     def own_environment(self, model: Path) -> Path:
         """Return an environment made from the model's requirements, making it where it is not."""
         file = model / "requirements.txt"
-        if not file.exists():
+        if self.as_user("test", "-f", file).returncode:
             raise Refused(
                 "It has no requirements.txt that packages of its own could be made from. Set "
                 "mlflow_model_serving_environment: shared."
             )
-        uv, wanted = self.python.with_name("uv"), file.read_bytes()
+        # The files are the models' user's, and so is the environment: root opens and makes none.
+        uv = self.python.with_name("uv")
+        wanted = self.as_user("cat", "--", file, errors="replace").stdout.encode()
         python = os.path.realpath(self.python)
         digest = hashlib.sha256(wanted + python.encode()).hexdigest()[:12]
         path = self.host.environments / digest
-        if (path / ".complete").exists():
+        if self.as_user("test", "-f", path / ".complete").returncode == 0:
             return path
         for place in (self.host.environments / ".cache", path):
             place.mkdir(mode=0o755, exist_ok=True)
@@ -366,7 +368,7 @@ class Deployment:
                     f"{' '.join(done.stderr.split())[-600:]} The index is "
                     f"mlflow_model_serving_index_url ({self.asked['index_url'] or 'PyPI'})."
                 )
-        (path / ".complete").touch()
+        self.as_user("touch", path / ".complete")
         return path
 
     # the unit

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -Es
 """Measure this host's part of MLflow once, and write what was found as text for Prometheus.
 
 Where the tracking server runs (--environment): whether it answers, its database and artifacts as a
@@ -132,7 +132,7 @@ def schemas(environment: Path) -> Samples:
     """Compare the databases' schema with that of the environment's MLflow."""
     program = Path(__file__).resolve().with_name("database.py")
     try:
-        answer = json.loads(run(environment / "bin/python", program, "status"))
+        answer = json.loads(run(environment / "bin/python", "-Es", program, "status"))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         say(f"Schema: {getattr(error, 'stderr', '') or error}")
         return

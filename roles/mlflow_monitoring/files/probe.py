@@ -85,7 +85,7 @@ def keeps_addresses() -> bool:
     """Return whether systemd really keeps addresses from a unit. Where it cannot, it goes on."""
     alone = ["systemd-run", "--quiet", "--wait", "--collect", "--property=IPAddressDeny=any"]
     try:
-        return subprocess.call([*alone, "/usr/bin/python3", "-c", REACH]) != 0
+        return subprocess.call([*alone, "/usr/bin/python3", "-I", "-c", REACH]) != 0
     except OSError:
         return False
 

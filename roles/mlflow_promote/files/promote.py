@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -Es
 """Carry a file store of MLflow (./mlruns) into a tracking server, through the server's own API.
 
     promote.py --source /home/ada/mlflow/mlruns --tracking-uri http://localhost:5000

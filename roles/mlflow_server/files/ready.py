@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -Es
 """Tell whether the MLflow server of this host really works: database, artifacts, authentication.
 
 MLflow's own /health says OK while its database is down. This asks for an experiment, then puts,

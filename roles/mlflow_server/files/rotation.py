@@ -282,7 +282,7 @@ def prove(service: Service) -> list[str]:
 
 def opened(service: Service, keys: dict[str, str]) -> tuple[int, int]:
     """Return how many stored credentials there are, and how many of them these keys open."""
-    done = run("runuser", f"--user={shown('User')}", "--", sys.executable,
+    done = run("runuser", f"--user={shown('User')}", "--", sys.executable, "-Es",
                str(Path(__file__).with_name("settle.py")), "--opened",
                **{**service.settings, **keys})  # fmt: skip
     if done.returncode:

@@ -21,7 +21,7 @@ library, link, state = Path(asked["library"]), Path(asked["link"]), Path(asked["
 
 def databases() -> list:
     """Return the databases' states, as the installed MLflow sees them; [] if it does not answer."""
-    command = ["runuser", "--user=" + asked["user"], "--", str(link / "bin/python")]
+    command = ["runuser", "--user=" + asked["user"], "--", str(link / "bin/python"), "-Es"]
     try:
         said = subprocess.run(
             [*command, str(library / "database.py"), "status"],
@@ -54,7 +54,7 @@ if answer["installed"]:
     while not nearest.exists():
         nearest = nearest.parent
     ready = subprocess.run(
-        [sys.executable, "-B", str(library / "ready.py"), "--env-file", asked["settings"]],
+        [sys.executable, "-EsB", str(library / "ready.py"), "--env-file", asked["settings"]],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     answer.update(

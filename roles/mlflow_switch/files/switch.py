@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -Es
 """Move this host's MLflow to another version, or to other data, with a way back.
 
   start     begin what the plan on standard input says (JSON, see Plan), in mlflow-switch.service
@@ -23,11 +23,12 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from service_settings import read_settings
 
@@ -59,8 +60,8 @@ class Plan:
         leader: whether this host changes the databases; of several servers, one does.
         change: what happens to them, in order: verbs of database.py with their arguments.
         artifacts: a directory whose content is replaced by that of `<directory>.new`, or ''.
-        files: for each file the one whose content it gets.
-        saved: where the databases are saved, a directory to be made.
+        files: for each file the one whose content it gets, both where root alone writes.
+        saved: a directory to be made: what is saved is below it.
         must_save: whether it ends where they cannot be saved; else there is no way back for them.
         patience: seconds to wait at each point for a word.
         marks: points that need no word.
@@ -91,6 +92,11 @@ class Plan:
         return self.link.with_name(".on-trial")
 
     @property
+    def databases(self) -> Path:
+        """Where the databases are saved: the service's user's own, below what is root's."""
+        return self.saved / "databases"
+
+    @property
     def old_artifacts(self) -> Path:
         """Where artifacts that are replaced go: beside them, since a directory is renamed."""
         return Path(f"{self.artifacts}.before-{self.saved.name}")
@@ -111,6 +117,41 @@ def read(file: Path) -> dict[str, Any]:
     with contextlib.suppress(FileNotFoundError):
         return dict(json.loads(file.read_text()))
     return {}
+
+
+def put(file: Path, source: Path) -> None:
+    """Give a file another one's content, all of it or nothing; owner and mode stay."""
+    fresh, status = file.with_name(file.name + ".new"), file.stat()
+    fresh.unlink(missing_ok=True)
+    made = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(made, "wb") as new, open_own(source) as content:
+        os.fchown(made, status.st_uid, status.st_gid)
+        os.fchmod(made, stat.S_IMODE(status.st_mode))
+        shutil.copyfileobj(content, new)
+        new.flush()
+        os.fsync(made)
+    fresh.rename(file)
+
+
+def open_own(path: Path) -> BinaryIO:
+    """Open a file of root's. Raises Failed for a link, or a file of somebody else's."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    except OSError as error:
+        raise Failed(f"{path} cannot be read: {error.strerror}.") from error
+    status = os.fstat(file.fileno())
+    if status.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise Failed(f"{path} is no file of root's.")
+    return file
+
+
+def root_alone(path: Path) -> bool:
+    """Return whether all directories above a path are root's, through whatever links."""
+    return all(
+        place.lstat().st_uid in (0, os.geteuid())
+        for place in {*path.parents, *(path.parent.resolve() / path.name).parents}
+    )
 
 
 def command(*words: str | Path, **options: Any) -> str:
@@ -150,7 +191,7 @@ class Switch:
         as_user = ["runuser", f"--user={self.plan.user}", "--", "env", "--chdir=/"]
         home = {"HOME": "/nonexistent", "PATH": self.plan.path, "PYTHONDONTWRITEBYTECODE": "1"}
         command(
-            *as_user, python, LIBRARY / "database.py", *words,
+            *as_user, python, "-Es", LIBRARY / "database.py", *words,
             env={**home, **read_settings(self.plan.settings)},
         )  # fmt: skip
 
@@ -188,17 +229,20 @@ class Switch:
         """Give files their new content, and keep the old."""
         for number, (file, source) in enumerate(self.plan.files.items()):
             shutil.copy2(file, self.plan.saved / f"file-{number}")
-            fresh = Path(file + ".new")
-            shutil.copy2(file, fresh)  # owner and mode are the old one's
-            status = Path(file).stat()
-            os.chown(fresh, status.st_uid, status.st_gid)
-            fresh.write_bytes(Path(source).read_bytes())
-            fresh.rename(file)
+            put(Path(file), Path(source))
 
     def replace_artifacts(self) -> None:
         """Put other artifacts in the place of those that are there."""
-        Path(self.plan.artifacts).rename(self.plan.old_artifacts)
-        Path(self.plan.artifacts + ".new").rename(self.plan.artifacts)
+        self.move(Path(self.plan.artifacts), self.plan.old_artifacts)
+        self.move(Path(self.plan.artifacts + ".new"), Path(self.plan.artifacts))
+
+    def move(self, source: Path, target: Path) -> None:
+        """Rename a directory of artifacts. Where that is the service's user's, she does it."""
+        if root_alone(source):
+            source.rename(target)
+        else:
+            mv = ["mv", "--no-target-directory", "--", source, target]
+            command("runuser", f"--user={self.plan.user}", "--", *mv, cwd="/")
 
     def go_forward(self) -> None:
         """Do all steps. Raises Failed at the first that does not work."""
@@ -210,7 +254,7 @@ class Switch:
         self.await_word("change")
         if plan.leader:
             self.enter("saving")
-            self.save(plan.old, plan.saved, must=plan.must_save)
+            self.save(plan.old, plan.databases, must=plan.must_save)
             self.enter("changing")
             self.replace_files()
             for words in plan.change:
@@ -237,15 +281,15 @@ class Switch:
         if self.reached("changing") and plan.leader:
             if self.reached("serving"):  # what the new version wrote is not in the old data
                 self.save(plan.new, plan.saved / "came-meanwhile")
-            if plan.must_save or (plan.saved / "manifest.json").exists():
-                self.database(plan.old, "load", str(plan.saved))
+            if plan.must_save or (plan.databases / "manifest.json").exists():
+                self.database(plan.old, "load", str(plan.databases))
             for number, file in enumerate(plan.files):
                 if (kept := plan.saved / f"file-{number}").exists():
-                    shutil.copy2(kept, file)
+                    put(Path(file), kept)
             if plan.artifacts and plan.old_artifacts.exists():
-                with contextlib.suppress(FileNotFoundError):
-                    Path(plan.artifacts).rename(plan.artifacts + ".new")
-                plan.old_artifacts.rename(plan.artifacts)
+                if Path(plan.artifacts).exists():
+                    self.move(Path(plan.artifacts), Path(plan.artifacts + ".new"))
+                self.move(plan.old_artifacts, Path(plan.artifacts))
         self.point(plan.old)
         deadline = time.monotonic() + PUT_BACK_PATIENCE
         while True:
@@ -258,7 +302,12 @@ class Switch:
                 time.sleep(3)
 
     def save(self, environment: str, directory: Path, must: bool = False) -> None:
-        """Copy the databases into a directory of their own. Raises Failed where it must be."""
+        """Copy the databases into a directory of their own. Raises Failed where it must be.
+
+        The directory is the service's user's; the one above, where other files are kept, is root's.
+        """
+        directory.parent.mkdir(exist_ok=True)
+        directory.parent.chmod(0o711)
         directory.mkdir(mode=0o700, exist_ok=True)
         shutil.chown(directory, self.plan.user)
         try:

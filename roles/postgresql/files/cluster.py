@@ -198,6 +198,13 @@ def digest(file: Path, mode: str) -> str:
         return ""
 
 
+def link(cluster: Cluster) -> str:
+    """Return a link in the place of one of the directories of settings that are postgres' own."""
+    places = [cluster.settings.parent, *cluster.settings.parent.parents]
+    made = [place for place in places if place.is_symlink() and place.parent.stat().st_uid != 0]
+    return str(made[-1]) if made else ""
+
+
 def behind(cluster: Cluster) -> bool:
     """Return whether `apply` would do something, or refuse: else it need not be asked."""
     if ASKED["clients"]:  # the TLS files may be renewed after this look
@@ -244,6 +251,7 @@ def look() -> dict:
             if cluster
             else {}
         ),
+        "link": link(cluster) if cluster else "",
         "listener": listener(server.get("pid", 0)),
         "clients": {client: addresses(client) for client in ASKED["clients"]},
         # Once the cluster is this role's, a team may have put more into it.

