@@ -502,7 +502,11 @@ def count(kind: str, uri: str) -> dict[str, int]:
 def elsewhere(uri: str, destination: str, roots: list[str]) -> dict[str, Any]:
     """Return what of a database has its artifacts outside of these places, as the guard sees it."""
     named = ["SELECT name, artifact_location FROM experiments"]
-    named.append("SELECT name || ' ' || version, source FROM model_versions")
+    # MLflow keeps the rows of deleted versions, without their source.
+    named.append(
+        "SELECT name || ' ' || version, source FROM model_versions"
+        " WHERE coalesce(current_stage, '') <> 'Deleted_Internal'"
+    )
     connection: Any
     if uri.startswith(SQLITE):
         path = Path(uri[len(SQLITE) :])
