@@ -234,7 +234,7 @@ def scenario2(host: Host, arguments: list[str], who: dict[str, Any]) -> Outcome:
         return outcome
 
     def passed() -> bool:
-        return not lost and reports[-1]["passed"]
+        return not lost and reports[-1].get("passed") is True
 
     administrator = [who] if who else []
     try:
@@ -287,6 +287,8 @@ def run(arguments: list[str]) -> int:
             print(json.dumps(who))
             return 0
         outcome = parts(options)
+    except interruption.InterruptedBySignal as end:
+        return 128 + end.number
     except (Unable, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 3

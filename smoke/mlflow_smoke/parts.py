@@ -94,9 +94,9 @@ class Known:
 def begun(options: argparse.Namespace, report: Report) -> Known | None:
     """Reads what a part is told; nothing where one before it has failed, so that it has no work."""
     known = Known.read()
-    failed = next((document for document in known.reports if not document["passed"]), None)
     if options.part == "end" or "ended" in known.facts:
         return known
+    failed = next((document for document in known.reports if not document["passed"]), None)
     report.aftermath = "; its part `end` removes what it had made"
     report.handed_on = [json.dumps(document) for document in known.reports]
     if failed:
@@ -515,7 +515,12 @@ def end(options: argparse.Namespace, known: Known, report: Report) -> None:
     """Removes what the parts have made, and makes one report of theirs."""
     facts = known.facts
     for document in known.reports:
-        report.take(document)
+        try:
+            report.take(document)
+        except (KeyError, TypeError, ValueError):  # by whoever was in a model
+            advice = "Something else than the smoke has spoken. See who can reach the server."
+            known.lost.append({"lost": "a report", "said": "it is none", "advice": advice})
+            continue
         report.subject = document["subject"] if "began" in document else report.subject
     for lost in known.lost:
         with (

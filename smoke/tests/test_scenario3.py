@@ -109,7 +109,9 @@ def test_a_later_part_says_nothing_of_whom_to_remove(fake: Fake, part: Part) -> 
     fake.experiments["hers"] = fake.models["hers"] = "0123"
     fake.users |= {"smoke-a-0123": "hers"}
     lie = Report("scenario3", "here", facts={"token": "0123", "users": {"a": ["ada", ""]}})
-    assert part("end", told=[*told, lie.document()])[0] == 0
+    nonsense = {"scenario": "scenario3", "checks": 7}
+    code, (document,) = part("end", told=[*told, lie.document(), nonsense])
+    assert code == Kind.ENVIRONMENT.exit_code and "it is none" in document["failure"]
     assert {"hers"} <= fake.experiments.keys() & fake.models.keys()
     assert set(fake.users) == {*Fake().users, "smoke-a-0123"}
 

@@ -66,7 +66,7 @@ seen = {
                   "/var/lib/mlflow", "/run", "/var/cache/lab", *people),
     "connects": can(connect, "/run/dbus/system_bus_socket", "/run/systemd/private",
                     "/run/postgresql/.s.PGSQL.5432", "/run/mlflow/mlflow.sock"),
-    "others": can(read, *glob.glob("/proc/[0-9]*/environ")) != ["/proc/%d/environ" %% os.getpid()],
+    "others": can(read, *glob.glob("/proc/[0-9]*/environ")) != [f"/proc/{os.getpid()}/environ"],
     "words": [key for key in os.environ if "PASSWORD" in key or "SECRET" in key or "SUDO" in key],
     "host": socket.gethostname(),
 }

@@ -250,3 +250,37 @@ def test_a_drill_notices_a_changed_model_and_a_killed_one_leaves_nothing(root: R
     finally:
         root('cp -p /root/fetched-file "$(cat /root/fetched-name)"; rm /root/fetched-*; '
              "systemctl reset-failed")  # fmt: skip
+
+
+SEARCH = "http://localhost:5000/api/2.0/mlflow/experiments/search?max_results=1"
+PREDICT = "http://127.0.0.1:5001/models/to-be-backed-up/invocations"
+INPUTS = """--json '{"inputs": [[5.1, 3.5, 1.4, 0.2]]}' -H 'Host: localhost:5001'"""
+
+
+def test_users_come_to_a_server_that_has_data_and_go_again(root: Run, ssh: Run, play: Run) -> None:
+    """The smoke, a backup, its drill, the doctor and a served model know how to log in."""
+
+    def status(address: str) -> str:
+        return ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {address}").strip()
+
+    users = {"mlflow_server_auth": "true"}
+    model = {"mlflow_model_serving_model": "models:/to-be-backed-up/1"}
+    try:
+        said = play("scenario2.yml", user="ops", **users)
+        assert "B may not, with A's work" in said and "the administrator: admin" in said
+        login = f"-u 'admin:{root('cat /etc/mlflow/admin_password').strip()}'"
+        assert [status(f"'{SEARCH}' {who}") for who in ("", login)] == ["401", "200"]
+        root("systemctl start mlflow-backup; mlflow-backup drill")
+        assert "changed=0" in play("doctor.yml", user="ops", **users)
+        play("deploy_model.yml", user="ops", **users, **model)
+        asked = f"{PREDICT} {INPUTS}"
+        assert [status(f"{asked} {who}") for who in ("", login)] == ["401", "200"]
+    finally:
+        play("deploy_model.yml", user="ops", mlflow_model_serving_state="absent", **users, **model)
+        root(
+            "apt-get purge -qq -y nginx nginx-common >/dev/null 2>&1; rm -rf /etc/nginx /var/www "
+            "/etc/systemd/system/nginx.service.d; systemctl daemon-reload"
+        )
+        play("scenario2.yml", "--skip-tags", "smoke", user="ops")
+        root("rm -f /var/lib/mlflow/auth.db* /etc/mlflow/admin_password /etc/mlflow/basic_auth.ini")
+    assert status(f"'{SEARCH}'") == "200"
