@@ -65,7 +65,7 @@ CASES = {
         f"chown mlflow:mlflow {STATE}/artifacts_local",
     ),
     "an experiment of another owner": Case(
-        ["artifacts_local/7 belongs to root", "chown -R mlflow:"],
+        ["artifacts_local/7 belongs to root", "chown -hR mlflow:"],
         f"mkdir {STATE}/artifacts_local/7",
         f"rmdir {STATE}/artifacts_local/7",
     ),
