@@ -137,9 +137,13 @@ class Backup:
                 raise Trouble(
                     f"{store.place}, where the service keeps its artifacts, is not there."
                 ) from error
-            except (Refused, OSError) as error:
-                words = f"{store.place}, where the service keeps its artifacts: {error}"
-                raise Trouble(words) from error
+            except Refused as error:
+                raise Trouble(f"The service's artifacts: {error}") from error
+            except OSError as error:
+                raise Trouble(
+                    f"{store.place} cannot be mounted, to be read without its links: {error}. Root "
+                    "may, and the unit as playbooks/backup.yml writes it."
+                ) from error
             yield store
 
     def versioned(self) -> bool:
