@@ -107,7 +107,7 @@ def enter() -> None:
 def mount(directory: int, at: Path, *, trusted: bool = False) -> None:
     """Mount an opened directory at another, both of this process' namespace, links not followed.
 
-    With all that is mounted below it; for reading alone. One that is trusted is written as well, and
+    With all that is mounted below it; for reading alone. One that is trusted may be written, and
     its links are followed. Raises OSError.
     """
     flags = AT_EMPTY_PATH | AT_RECURSIVE
