@@ -5,6 +5,7 @@ That copies are whole, encrypted and restorable is seen on hosts: molecule/*/tes
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,25 @@ def test_a_damaged_manifest_is_named(sets: ModuleType, damage: Any) -> None:
     text = manifest(sets, LAST, sets.Artifact("a", 3, "t", "abc", LAST))
     with pytest.raises(sets.Trouble, match=f"Set {LAST} is damaged: manifest.json"):
         sets.read(LAST, damage(text))
+
+
+def test_an_old_manifest_is_not_taken_for_a_newer_one(sets: ModuleType) -> None:
+    text = manifest(sets, LAST)
+    with pytest.raises(sets.Trouble, match=f"Set {NEXT} is damaged: .* that of set {LAST}"):
+        sets.read(NEXT, text)
+    assert sets.read(None, text)[0]["set"] == LAST
+
+
+@pytest.mark.parametrize("variable", ["recipient", "identity"])
+def test_what_is_not_encrypted_is_not_taken_for_what_is(tmp_path: Path, variable: str) -> None:
+    """Who can write in the target takes key.json away, and puts sets of his own there."""
+    stores = importlib.import_module("backup_stores")
+    settings = {
+        "MLFLOW_BACKUP_TARGET": str(tmp_path / "without-key.json"),
+        f"MLFLOW_BACKUP_{variable.upper()}": "AGE",
+    }
+    with pytest.raises(stores.Trouble, match=f"no key.json.* mlflow_backup_{variable} says"):
+        stores.Target(settings).open()
 
 
 # name: (what is different now, what the target has of it, whether the file is copied)
@@ -211,6 +231,35 @@ def test_files_of_later_runs_are_left_out(backup: ModuleType, tmp_path: Path) ->
     between = (moments[0] + moments[1]) / 2
     assert backup.born_after(tmp_path, names, between) == {"late/file"}
     assert backup.born_after(tmp_path, names, moments[1] + 1) == set()
+
+
+def test_root_writes_only_where_nobody_else_can(backup: ModuleType, tmp_path: Path) -> None:
+    """Whoever may rename a directory puts a link in its place while it is written."""
+    place = tmp_path / "open"
+    place.mkdir()
+    place.chmod(0o777)
+    with pytest.raises(backup.Trouble, match=f"{place} is not root's alone. Name a directory"):
+        backup.of_root(place / "set")
+    with pytest.raises(backup.Trouble, match="fetched anew"):
+        backup.of_root(place, whole=True)
+    assert backup.of_root(Path("/tmp/set")) == Path("/tmp/set"), "others' names are safe there"  # noqa: S108 not made
+
+
+def test_a_fetched_set_that_is_the_service_s_by_now_is_read_with_care(
+    backup: ModuleType, sets: ModuleType, tmp_path: Path
+) -> None:
+    text = manifest(sets, LAST)
+    (tmp_path / "elsewhere").write_text(text)
+    file = tmp_path / "fetched/manifest.json"
+    file.parent.mkdir()
+    file.write_text(text)
+    assert backup.fetched_before(file.parent)
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere")
+    assert not backup.fetched_before(file.parent)
+    file.unlink()
+    os.mkfifo(file)
+    assert not backup.fetched_before(file.parent), "and nobody waits for a writer"
 
 
 # What rclone 1.60 said when it was tried: words of the answer.

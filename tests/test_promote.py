@@ -1,7 +1,15 @@
-"""What playbooks/promote.yml refuses before it asks a host."""
+"""What playbooks/promote.yml refuses at once, who logs in, and what an archive may do."""
 
+import importlib
+import io
+import json
 import subprocess
+import sys
+import tarfile
+from itertools import pairwise
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,3 +34,84 @@ def test_bad_values_are_named_all_at_once() -> None:
     ):
         assert words in said
     assert said.count("fatal:") == 1
+
+
+def test_an_archive_writes_files_below_its_directory_and_nothing_else(tmp_path: Path) -> None:
+    """It comes from another machine, where anybody may have made it."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as packed:
+        for name, kind in (
+            ("./0/meta.yaml", tarfile.REGTYPE), ("./0/empty", tarfile.DIRTYPE),
+            ("./0/link", tarfile.SYMTYPE), ("./0/link/inner", tarfile.REGTYPE),
+            ("./0/hard", tarfile.LNKTYPE), ("./0/pipe", tarfile.FIFOTYPE),
+            ("./0/disk", tarfile.BLKTYPE), ("/absolute", tarfile.REGTYPE),
+            ("0/../../above", tarfile.REGTYPE), ("./0/meta.yaml", tarfile.REGTYPE),
+        ):  # fmt: skip
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.mode = kind, str(tmp_path), 0o777
+            packed.addfile(member)
+    archive.seek(0)
+    store = tmp_path / "store"
+    store.mkdir()
+    left = importlib.import_module("as_owner").unpack(archive, store)
+    assert left == [
+        "0/link", "0/hard", "0/pipe", "0/disk", "/absolute", "0/../../above", "0/meta.yaml",
+    ]  # fmt: skip
+    there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert there == {"store", *(f"store/0{name}" for name in ("", "/meta.yaml", "/empty", "/link",
+                                                              "/link/inner"))}  # fmt: skip
+
+
+# name: (what is set besides the inventory's, who logs in, from where the password comes)
+LOGINS: dict[str, tuple[dict[str, object], str, str]] = {
+    "a server that asks nobody": ({}, "", ""),
+    "the administrator": (
+        {"mlflow_server_auth": True}, "admin", "/etc/mlflow/admin_password",
+    ),
+    "the inventory's administrator": (
+        {"mlflow_server_auth": True, "mlflow_server_auth_admin_user": "root",
+         "mlflow_server_auth_admin_password": "of the vault"}, "root", "of the vault",
+    ),
+    "a user": (
+        {"mlflow_server_auth": True, "mlflow_promote_username": "ada",
+         "mlflow_promote_password": "hers"}, "ada", "hers",
+    ),
+    "at another server": (
+        {"mlflow_server_auth": True, "mlflow_promote_tracking_uri": "http://localhost:5999"},
+        "", "",
+    ),
+}  # fmt: skip
+
+
+def test_who_logs_in(tmp_path: Path) -> None:
+    """Her password goes by standard input, or stays in a file that root alone reads."""
+    usual = {
+        "mlflow_root": "/opt/mlflow", "mlflow_server_port": 5000,
+        "mlflow_server_state_dir": "/var/lib/mlflow", "mlflow_promote_source": "/home/ada/mlruns",
+        "__mlflow_promote_directory": {"path": "/var/tmp/x"},  # noqa: S108 not made
+    }  # fmt: skip
+    result = "{{ [__mlflow_promote_command, __mlflow_promote_login.password] | to_json }}"
+    show = {
+        "hosts": "localhost", "connection": "local", "gather_facts": False,
+        "vars_files": [
+            f"{ROOT}/roles/mlflow_promote/defaults/main.yml",
+            f"{ROOT}/roles/mlflow_promote/vars/main.yml", f"{ROOT}/playbooks/vars/scenario2.yml",
+        ],
+        "tasks": [
+            {"ansible.builtin.copy": {"content": result, "dest": f"{tmp_path}/{case}"},
+             "vars": {**usual, **given}}
+            for case, (given, _, _) in LOGINS.items()
+        ],
+    }  # fmt: skip
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([show]))
+    subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,",
+         tmp_path / "playbook.yml", "-e", f"ansible_python_interpreter={sys.executable}"],
+        cwd=ROOT, capture_output=True, check=True,
+    )  # fmt: skip
+    for case, (_, username, password) in LOGINS.items():
+        command, on_input = json.loads((tmp_path / case).read_text())
+        options = dict(pairwise(command))
+        assert options.get("--username", "") == username, case
+        assert (on_input or options.get("--password-file", "")) == password, case
+        assert not on_input or on_input not in command, case

@@ -88,6 +88,7 @@ rm -f /etc/systemd/system/mlflow-backup* /etc/systemd/system/tell@.service /run/
 rm -f /usr/local/sbin/mlflow-backup
 cd /usr/local/lib/mlflow
 rm -f backup*.py drill_*.py service_bucket.py
+rm -rf /etc/canary /var/lib/mlflow/artifacts_local/0/trap
 systemctl daemon-reload
 systemctl reset-failed
 userdel mlflow-drill
@@ -219,6 +220,35 @@ def test_the_alarm(root: Run) -> None:
         assert "mlflow-backup-check.service" in root("sleep 1; cat /run/told")
     finally:
         root("cd /var/lib/mlflow-backup; mv status.kept status.json")
+
+
+def test_what_the_service_links_to_is_not_backed_up(root: Run) -> None:
+    """A link to nothing, or a pipe, ends no backup. They stay there, for the drill that follows."""
+    trap = "/var/lib/mlflow/artifacts_local/0/trap"
+    root(
+        "mkdir -m 700 /etc/canary; echo of-root-alone > /etc/canary/file; runuser -u mlflow -- sh "
+        f"-euc 'mkdir -p {trap}; cd {trap}; echo 1 > file; ln -s /etc/canary directory; "
+        "ln -s /etc/canary/file link; ln -s nothing dangling; mkfifo pipe'"
+    )
+    root("systemctl start mlflow-backup; mlflow-backup fetch newest /root/fetched")
+    assert root("cd /root/fetched/artifacts/0/trap; find . ! -type d").split() == ["./file"]
+    assert root(f"grep -rl of-root-alone {TARGET} /root/fetched || true; rm -r /root/fetched") == ""
+    assert listed(root)[-1]["artifacts_left_out"] == 4
+    said = root("journalctl --sync; journalctl -u mlflow-backup -n 9 --no-pager -o cat")
+    for name in ("directory", "link", "dangling", "pipe"):
+        assert f"'0/trap/{name}'" in said
+    assert "Left out: 4 links" in said
+
+    # The directory as a whole, while it is looked for: another link of the service's.
+    swap = "runuser -u mlflow -- sh -euc 'cd /var/lib/mlflow; {}'"
+    root(swap.format("mv artifacts_local kept; ln -s /etc artifacts_local"))
+    try:
+        fails(root, "systemctl start mlflow-backup")
+    finally:
+        root(swap.format("rm artifacts_local; mv kept artifacts_local"))
+    said = root("journalctl --sync; journalctl -u mlflow-backup -n 9 --no-pager -o cat")
+    assert "artifacts_local in it is a link of user" in said
+    root("systemctl reset-failed mlflow-backup")
 
 
 def test_a_drill_passes_and_leaves_nothing(root: Run, play: Run) -> None:

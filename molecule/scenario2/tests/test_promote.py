@@ -20,7 +20,9 @@ LOCAL = "MLFLOW_ALLOW_FILE_STORE=true MLFLOW_TRACKING_URI=file:///home/ada/mlrun
 SERVER = "MLFLOW_TRACKING_URI=http://localhost:5000"
 
 # Names that no earlier run of these tests has used: a server keeps those of deleted experiments.
-PENGUINS, OWLS = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("penguins", "owls"))
+PENGUINS, OWLS, HERONS = (
+    f"{name}-{uuid.uuid4().hex[:8]}" for name in ("penguins", "owls", "herons")
+)
 
 TRAIN = (
     f"name = '{PENGUINS}'"
@@ -98,11 +100,12 @@ for experiment in client.search_experiments():
     for run in client.search_runs([experiment.experiment_id]):
         if "promote.source_run_id" in run.data.tags:
             client.delete_run(run.info.run_id)
-    if experiment.name in {[PENGUINS, OWLS]}:
+    if experiment.name.startswith({PENGUINS, OWLS, HERONS}):
         client.delete_experiment(experiment.experiment_id)
 print(0)""",
     )
-    ssh("rm -rf ~/mlruns")
+    ssh("rm -rf ~/mlruns ~/herons")
+    ssh("sudo rm -rf /etc/canary", user="ops")
 
 
 @pytest.fixture
@@ -191,6 +194,60 @@ def test_from_the_machine_that_runs_ansible(
     source = str(tmp_path / "mlruns")
     said = promote(mlflow_promote_source=source, mlflow_promote_source_host="localhost")
     assert "0 runs carried, 3 were there already" in said
+
+
+# Links of a person's to what is root's, where a store has files and directories; and a pipe.
+STORE = """
+import json, mlflow
+mlflow.set_experiment("{name}")
+for name in ("whole", "half"):
+    with mlflow.start_run(run_name=name) as run:
+        mlflow.log_param("kept", 1)
+        mlflow.log_metric("kept", 1)
+        mlflow.log_text("of-ada", "notes/kept.txt")
+print(json.dumps(run.info.experiment_id))
+"""
+TRAPS = """
+set -eu
+cd ~/herons/{experiment}
+half=$(dirname $(grep -l 'run_name: half' */meta.yaml))
+whole=$(dirname $(grep -l 'run_name: whole' */meta.yaml))
+mv $half half; mv $whole whole
+for place in half/artifacts/notes half/params half/tags half/metrics; do
+    ln -s /etc/canary/file $place/file; ln -s /etc/canary $place/directory
+done
+mkfifo half/artifacts/pipe
+rm -r whole/artifacts whole/params
+ln -s /etc/canary whole/artifacts; ln -s /etc/canary whole/params
+mv half $half; mv whole $whole
+find . -type l -o -type p
+"""
+
+
+@pytest.mark.parametrize("where", ["", "localhost"])
+def test_what_a_store_links_to_is_not_carried(
+    where: str, ssh: Run, truth: dict[str, Any], promote: Callable[..., str], tmp_path: Path
+) -> None:
+    """Of the host that it is on, or, out of an archive, of the one that it comes to."""
+    ssh("sudo sh -euc 'mkdir -p -m 700 /etc/canary; echo 17 0.5 0 of-root x > /etc/canary/file'",
+        user="ops")  # fmt: skip
+    local = LOCAL.replace("mlruns", "herons")
+    experiment = python(ssh, local, STORE.format(name=f"{HERONS}{where}"))
+    links = ssh(TRAPS.format(experiment=experiment)).split()
+    source = "/home/ada/herons"
+    if where:
+        packed = base64.b64decode(ssh("tar -C ~ -cz herons | base64"))
+        subprocess.run(["tar", "-C", tmp_path, "-xz"], input=packed, check=True)
+        source = str(tmp_path / "herons")
+    said = promote(mlflow_promote_source=source, mlflow_promote_source_host=where)
+    assert "2 runs carried" in said
+    assert f"links, pipes and the like: {len(links)}" in said
+    for link in links:
+        assert f"{experiment}{link[1:]}" in said
+    assert ssh("sudo grep -rl of-root /var/lib/mlflow || true", user="ops") == ""
+    kept = ssh("sudo grep -rl of-ada /var/lib/mlflow/artifacts_local", user="ops").split()
+    assert [Path(file).name for file in kept] == ["kept.txt"] * (1 + bool(where))
+    ssh("rm -r ~/herons")
 
 
 def test_bad_sources_and_servers_are_refused(ssh: Run, refused: Callable[..., str]) -> None:

@@ -27,6 +27,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,7 @@ from backup_sets import MANIFEST, Artifact, Trouble
 from backup_stores import SERVICE_S3, Store, Target
 from service_lock import data_lock
 from service_settings import ENV_FILE, parse, read_settings
+from service_view import Refused, without_links
 
 LIBRARY = Path(__file__).resolve().parent
 SETTINGS = Path("/etc/mlflow/backup.env")
@@ -109,11 +111,40 @@ class Backup:
         service = read_settings(ENV_FILE)
         place = service["MLFLOW_ARTIFACTS_DESTINATION"]
         store = Store(place, service, SERVICE_S3, "mlflow_server_artifacts_destination")
-        # What an administrator moved to another disk, with a link in its place, is data too.
-        store.environment["RCLONE_COPY_LINKS"] = "true"
         # An object's own time, as S3 lists it; asking for the file's would be a request for each.
         store.environment["RCLONE_USE_SERVER_MODTIME"] = "true"
         return store
+
+    @contextlib.contextmanager
+    def artifacts(self) -> Iterator[Store]:
+        """Open where the service keeps its artifacts, to be read.
+
+        A directory is the service's own, and root reads it: no link in it is followed, see
+        service_view.py. Raises Trouble where it is not there.
+        """
+        store = self.artifacts_store()
+        if not store.local:
+            yield store
+            return
+        with (
+            tempfile.TemporaryDirectory(prefix="work-", dir=STATE) as room,
+            contextlib.ExitStack() as shown,
+        ):
+            try:
+                view = without_links(Path(store.place), Path(room))
+                store.see(shown.enter_context(view))
+            except FileNotFoundError as error:
+                raise Trouble(
+                    f"{store.place}, where the service keeps its artifacts, is not there."
+                ) from error
+            except Refused as error:
+                raise Trouble(f"The service's artifacts: {error}") from error
+            except OSError as error:
+                raise Trouble(
+                    f"{store.place} cannot be mounted, to be read without its links: {error}. Root "
+                    "may, and the unit as playbooks/backup.yml writes it."
+                ) from error
+            yield store
 
     def versioned(self) -> bool:
         """Return whether the bucket's versions are the backup of the artifacts."""
@@ -176,9 +207,10 @@ class Backup:
                 time.sleep(0.2)
             if self.versioned():
                 listed = json.loads(self.bucket("versions"))
-                artifacts = [Artifact(**entry) for entry in listed]
+                artifacts, left_out = [Artifact(**entry) for entry in listed], 0
             else:
-                artifacts = self.copy_artifacts(stamp, moment, there)
+                with self.artifacts() as source:
+                    artifacts, left_out = self.copy_artifacts(source, stamp, moment, there)
 
             # Beside what the service's user wrote, and never in her directory.
             shutil.copy(SECRETS, work / "secrets.env")
@@ -195,6 +227,7 @@ class Backup:
                 "artifacts_in": "versions" if self.versioned() else "sets",
                 "artifacts_count": len(artifacts),
                 "artifacts_bytes": sum(artifact.size for artifact in artifacts),
+                "artifacts_left_out": left_out,
                 "added": sum(artifact.size for artifact in artifacts if artifact.set == stamp)
                 + sum(entry["bytes"] for entry in saved["databases"].values()),
             }
@@ -213,15 +246,28 @@ class Backup:
         place.mkdir(mode=0o700)
         os.chown(place, account.pw_uid, account.pw_gid)
         saved: dict[str, Any] = json.loads(self.databases("save", place).splitlines()[-1])
+        # It was the service's; from here on root reads what is in it, and nobody changes that.
+        os.chown(place, 0, 0)
+        for entry in saved["databases"].values():
+            file = place / entry["file"]
+            if "/" in entry["file"] or not stat.S_ISREG(file.lstat().st_mode):
+                raise Trouble(f"{file} is not the copy of a database.")
         return saved
 
-    def copy_artifacts(self, stamp: str, moment: float, there: Mapping[str, int]) -> list[Artifact]:
-        """Copy the artifacts that no set has into this one; return all there are."""
-        source = self.artifacts_store()
-        if source.local and not source.local.is_dir():
-            raise Trouble(f"{source.place}, where the service keeps its artifacts, is not there.")
+    def copy_artifacts(
+        self, source: Store, stamp: str, moment: float, there: Mapping[str, int]
+    ) -> tuple[list[Artifact], int]:
+        """Copy the artifacts that no set has into this one.
+
+        Return all there are, and how many entries of the directory are none and were left out.
+        """
         # Uploads under way are none yet: MLflow gives them their names when they are whole.
         now = [artifact for artifact in source.listed() if UPLOADING not in artifact.path]
+        if left_out := source.special():
+            say(
+                f"Left out of {source.place}: {len(left_out)} links, pipes and the like, which are "
+                f"no artifacts and are not followed: {named_some(left_out)}"
+            )
         last, before = self.newest(self.sets(there))
         since = last["databases"]["tracking"]["moment"] if last else 0
         if before and not now:
@@ -241,7 +287,7 @@ class Backup:
         folder = f"{stamp}/artifacts"
         source.copy([artifact.path for artifact in fresh], "", self.target.store, folder)
         if not fresh:
-            return kept
+            return kept, len(left_out)
         sizes = self.target.store.sizes(folder)
         hashes = self.target.store.hashes(sizes, folder)
         done, missing = sets.copied(fresh, stamp, hashes, sizes)
@@ -252,7 +298,7 @@ class Backup:
                     f"{len(lost)} artifacts did not arrive in {self.target.place}, the first of "
                     f"them {lost[0]}."
                 )
-        return sorted([*kept, *done], key=lambda artifact: artifact.path)
+        return sorted([*kept, *done], key=lambda artifact: artifact.path), len(left_out)
 
     # prune -------------------------------------------------------------------------------------
 
@@ -317,6 +363,7 @@ class Backup:
         The directory is new, empty, or holds what was fetched before, which is replaced. Raises
         Trouble, with nothing in its place, where a file is damaged or missing.
         """
+        directory = of_root(directory)
         if directory.exists() and not fetched_before(directory):
             raise Trouble(f"{directory} is there already. Name a new directory, or an empty one.")
         manifest, artifacts = self.manifest(stamp)
@@ -361,7 +408,8 @@ class Backup:
         store = self.artifacts_store()
         if store.local:
             return "The service's artifacts are a directory: nothing to put into S3."
-        manifest, artifacts = sets.read(directory.name, (directory / MANIFEST).read_text())
+        directory = of_root(directory, whole=True)
+        manifest, artifacts = sets.read(None, (directory / MANIFEST).read_text())
         if manifest["artifacts_in"] == "versions":
             now = [Artifact(**entry) for entry in json.loads(self.bucket("versions"))]
         else:
@@ -386,7 +434,8 @@ class Backup:
         if self.versioned():
             self.bucket("versions", "--any")
         else:
-            self.artifacts_store().listed("", "--max-depth", "1")
+            with self.artifacts() as source:
+                source.listed("", "--max-depth", "1")
         return self.target.prepare()
 
 
@@ -417,15 +466,47 @@ def born_after(root: Path, paths: Sequence[str], moment: float) -> set[str]:
     return {path for path in paths if str((root / path).parent) in late}
 
 
+def named_some(names: Sequence[str]) -> str:
+    """Return the first of many names, as text of one line whatever is in them."""
+    return ", ".join(map(repr, names[:20])) + (" ..." if names[20:] else "")
+
+
 def fetched_before(directory: Path) -> bool:
     """Return whether a directory holds nothing, or a set that was fetched into it."""
     if not directory.is_dir() or not any(directory.iterdir()):
         return directory.is_dir()
+    # After a restore it is the service's user's: no link in it is followed, no pipe is waited for.
     try:
-        sets.read(directory.name, (directory / MANIFEST).read_text())
-    except (Trouble, OSError):
+        file = os.open(directory / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(file, encoding="utf-8") as text:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                return False
+            sets.read(None, text.read())
+    except (Trouble, OSError, ValueError):
         return False
     return True
+
+
+def of_root(directory: Path, *, whole: bool = False) -> Path:
+    """Return a directory's real path. Raises Trouble where others than root could replace it.
+
+    Args:
+        directory: what root writes into.
+        whole: it is there, and must be root's itself: root reads what is in it.
+    """
+    real = directory.parent.resolve() / directory.name
+    for place in [*([real] if whole else []), *real.parents]:
+        status = place.lstat() if place.exists() or place.is_symlink() else None
+        if not status:
+            continue
+        open_to_all = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+        if status.st_uid or open_to_all or not stat.S_ISDIR(status.st_mode):
+            raise Trouble(
+                f"{directory} could be replaced, or what is in it, by others than root: {place} is "
+                "not root's alone. Name a directory such as /root/mlflow-set"
+                + (", fetched anew." if whole else ".")
+            )
+    return real
 
 
 def need_room(directory: Path, size: int) -> None:
@@ -502,9 +583,11 @@ def create(backup: Backup) -> None:
         note(error=str(error) or type(error).__name__)
         raise
     count, whole = manifest["artifacts_count"], sets.amount(manifest["artifacts_bytes"])
+    left_out = manifest["artifacts_left_out"]
     say(
         f"Backed up: {sets.counted(manifest['databases'])}; {count} artifacts ({whole}). Set "
         f"{manifest['set']} adds {sets.amount(manifest['added'])} to {backup.target.place}."
+        + (f" Left out: {left_out} links, pipes and the like, named above." if left_out else "")
         + (f" Removed: {', '.join(removed)}." if removed else "")
     )
 

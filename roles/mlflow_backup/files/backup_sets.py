@@ -72,12 +72,20 @@ def written(manifest: dict[str, Any], artifacts: Iterable[Artifact]) -> str:
     return json.dumps({**whole, "digest": digest(whole)}, indent=1) + "\n"
 
 
-def read(stamp: str, text: str) -> tuple[dict[str, Any], list[Artifact]]:
-    """Return a manifest without its artifacts, and them. Raises Trouble where it is damaged."""
+def read(stamp: str | None, text: str) -> tuple[dict[str, Any], list[Artifact]]:
+    """Return a manifest without its artifacts, and them. Raises Trouble where it is damaged.
+
+    Args:
+        stamp: the set in which it lies; None for one that was fetched.
+        text: of the manifest.
+    """
     try:
         manifest: dict[str, Any] = json.loads(text)
         if manifest["digest"] != digest(manifest):
             raise ValueError("it is not what was written")
+        # An older set's would pass itself off as newer.
+        if stamp not in (None, manifest["set"]):
+            raise ValueError(f"it is that of set {manifest['set']}")
         artifacts = [Artifact(**entry) for entry in manifest.pop("artifacts")]
         paths = [*files(manifest, artifacts), *(artifact.path for artifact in artifacts)]
         for file in paths:  # a fetch writes them, as root
@@ -85,7 +93,8 @@ def read(stamp: str, text: str) -> tuple[dict[str, Any], list[Artifact]]:
                 raise ValueError(f"it names a file {file}")
         return manifest, artifacts
     except (ValueError, KeyError, TypeError) as error:
-        raise Trouble(f"Set {stamp} is damaged: {MANIFEST}: {error}.") from error
+        what = f"Set {stamp}" if stamp else "What was fetched"
+        raise Trouble(f"{what} is damaged: {MANIFEST}: {error}.") from error
 
 
 def to_copy(

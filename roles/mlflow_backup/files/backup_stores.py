@@ -111,6 +111,21 @@ class Store:
             self.local = Path(place).resolve()  # rclone does not follow it
             self.remote = str(self.local)
 
+    def see(self, view: Path) -> None:
+        """Read the directory where it is shown, and no link in it."""
+        self.local, self.remote = view, str(view)
+        self.environment["RCLONE_SKIP_LINKS"] = "true"
+
+    def special(self) -> list[str]:
+        """Return what is in a directory and is neither file nor directory: links, pipes."""
+        if not self.local:
+            return []
+        said = subprocess.run(
+            ["find", self.local, "!", "-type", "f", "!", "-type", "d", "-printf", "%P\\0"],
+            capture_output=True, check=False,
+        ).stdout  # fmt: skip
+        return sorted(os.fsdecode(path) for path in said.split(b"\0") if path)
+
     @classmethod
     def directory(cls, path: Path) -> Store:
         """Return a directory of this host."""
@@ -253,12 +268,18 @@ class Target:
     def open(self) -> None:
         """Have the sets read and written as they are: with the host's password, or the identity.
 
-        Raises Trouble where it is encrypted and neither fits.
+        Raises Trouble where it is encrypted and neither fits; and where it should be and is not, as
+        when somebody took key.json away to have sets of his own restored.
         """
         if known := self.look():
             self._encrypt(self._password(known))
-        elif self.recipient:
-            raise Trouble(f"{self.place} has no key.json, and mlflow_backup_recipient is set.")
+        elif self.recipient or self.identity:
+            variable = f"mlflow_backup_{'recipient' if self.recipient else 'identity'}"
+            raise Trouble(
+                f"{self.place} has no key.json, so nothing in it is encrypted, and {variable} says "
+                f"that it should be. Set mlflow_backup_target to the right place; or {variable} to "
+                "nothing, if sets in the clear are what you want."
+            )
 
     def _password(self, known: Mapping[str, str]) -> str:
         """Return the password that a target's files have."""

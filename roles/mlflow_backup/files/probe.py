@@ -122,7 +122,7 @@ print(
             "root": os.geteuid() == 0,
             "systemd": os.path.isdir("/run/systemd/system"),
             "service": bool(service),
-            "library": os.path.isfile(os.path.join(asked["library"], "service_lock.py")),
+            "library": os.path.isfile(os.path.join(asked["library"], "service_view.py")),
             "user": user,
             "environment": os.path.exists(os.path.join(asked["environment"], "bin/python")),
             # Not where a link there leads: it would be opened to the backup.

@@ -6,7 +6,7 @@
 Experiments, runs, metrics with every step, params, tags, datasets, artifacts and logged models. The
 server gives runs and models new ids; each carries its old one as a tag (`promote.source_run_id`),
 by which a second run of this program knows what is there. What was begun and not finished is
-finished; what is there is left alone. The source is only read.
+finished; what is there is left alone. The source is only read, and no link in it is followed.
 
 `mlflow migrate-filestore`, MLflow's own tool, keeps the ids, but writes into an empty SQLite file
 only, which no server may have opened, and moves no artifacts.
@@ -22,6 +22,7 @@ import logging
 import math
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections import Counter
@@ -86,18 +87,32 @@ def pages(search: Any, **arguments: Any) -> list[Any]:
             return found
 
 
-def files_below(directory: Path) -> dict[str, int]:
-    """Return the files below a directory: path from there, and size in bytes.
+def entries_below(root: Path) -> dict[Path, os.stat_result]:
+    """Return all that is in a directory, by its path; nothing where a link is in its place.
 
-    Raises Failure for a symbolic link, which might lead to a file that is not the store's.
+    Raises OSError where it cannot be read.
     """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    if root.is_symlink() or not root.is_dir():
+        return {}
     found = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_symlink():
-            raise Failure(f"{path} is a symbolic link; put there what it leads to.")
-        if path.is_file():
-            found[path.relative_to(directory).as_posix()] = path.stat().st_size
+    for directory, folders, files in os.walk(root, onerror=stop):
+        for name in (*folders, *files):
+            path = Path(directory, name)
+            found[path] = path.lstat()
     return found
+
+
+def files_below(directory: Path) -> dict[str, int]:
+    """Return the files below a directory: path from there, and size in bytes."""
+    return {
+        path.relative_to(directory).as_posix(): status.st_size
+        for path, status in sorted(entries_below(directory).items())
+        if stat.S_ISREG(status.st_mode)
+    }
 
 
 @dataclass
@@ -143,15 +158,24 @@ class Source:
     """A file store that is only read.
 
     MLflow's own reader is used, on a directory of links to the experiments: it makes directories
-    that it misses, and would make them there.
+    that it misses, and would make them there. Links of the store, which may lead to what is not the
+    store's, and what else is neither file nor directory, are not shown to it.
     """
 
     def __init__(self, root: Path, view: Path) -> None:
         self.root = root
-        self.folders = sorted(path.parent for path in root.glob("*/meta.yaml"))
+        self.before = self.fingerprint()
+        self.special = {
+            path
+            for path, status in entries_below(root).items()
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode)
+        }
+        # Where one of them is, however deep.
+        self.mixed = {parent for path in self.special for parent in path.parents}
+        self.folders = sorted(path.parent for path in self.found("*/meta.yaml"))
         (view / ".trash").mkdir()
         for folder in self.folders:
-            (view / folder.name).symlink_to(folder)
+            self._show(folder, view / folder.name)
         self.client = mlflow.MlflowClient(tracking_uri=view.as_uri())
         self.experiments: list[Experiment] = pages(self.client.search_experiments, max_results=1000)
         self.runs: dict[str, list[Run]] = {}
@@ -166,9 +190,26 @@ class Source:
             for metric in model.metrics or []
         }
 
+    def _show(self, path: Path, at: Path) -> None:
+        if path not in self.mixed:
+            at.symlink_to(path)
+            return
+        at.mkdir()
+        for inner in path.iterdir():
+            if inner not in self.special:
+                self._show(inner, at / inner.name)
+
+    def found(self, pattern: str) -> list[Path]:
+        """Return the paths in the store that a pattern fits, but none that a link leads to."""
+        return [
+            path
+            for path in self.root.glob(pattern)
+            if self.special.isdisjoint([path, *path.parents])
+        ]
+
     def _survey(self) -> None:
         three = hasattr(self.client, "search_logged_models")
-        if not three and any(self.root.glob("*/models/m-*/meta.yaml")):
+        if not three and self.found("*/models/m-*/meta.yaml"):
             raise Failure(
                 f"{self.root} was written by MLflow 3, and this server is MLflow "
                 f"{mlflow.__version__}, which has no logged models. Upgrade the server first."
@@ -184,7 +225,7 @@ class Source:
             )  # fmt: skip
             folders = {
                 path.parent.name
-                for path in (self.root / key).glob("*/meta.yaml")
+                for path in self.found(f"{key}/*/meta.yaml")
                 if re.fullmatch("[0-9a-f]{32}", path.parent.name)
             }
             # MLflow passes over what it cannot read, with a warning that nobody would see here.
@@ -197,13 +238,13 @@ class Source:
             if active or experiment.name != DEFAULT:
                 self.runs[key] = active
             self.left["deleted runs"] += len(runs) - len(active)
-            self.left["traces"] += len(list((self.root / key).glob("traces/*/trace_info.yaml")))
+            self.left["traces"] += len(self.found(f"{key}/traces/*/trace_info.yaml"))
             self.models[key] = self._models(key)
-        self.left["deleted experiments"] = len(list(self.root.glob(".trash/*/meta.yaml")))
-        self.left["registered models"] = len(list(self.root.glob("models/*/meta.yaml")))
+        self.left["deleted experiments"] = len(self.found(".trash/*/meta.yaml"))
+        self.left["registered models"] = len(self.found("models/*/meta.yaml"))
 
     def _models(self, experiment: str) -> list[Any]:
-        if not any((self.root / experiment / "models").glob("m-*")):
+        if not self.found(f"{experiment}/models/m-*"):
             return []
         found = pages(self.client.search_logged_models, experiment_ids=[experiment])
         return [model for model in found if str(model.status) != "PENDING"]
@@ -264,8 +305,8 @@ class Source:
     def fingerprint(self) -> dict[str, tuple[int, int]]:
         """Return size and time of change (ns) of every file, to see that none was touched."""
         return {
-            str(path): (path.lstat().st_size, path.lstat().st_mtime_ns)
-            for path in self.root.rglob("*")
+            str(path): (status.st_size, status.st_mtime_ns)
+            for path, status in entries_below(self.root).items()
         }
 
 
@@ -480,7 +521,8 @@ class Promotion:
         )
 
     def _upload(self, run: str, model: str | None, directory: Path) -> None:
-        if not directory.is_dir() or not any(directory.iterdir()):
+        files = files_below(directory)
+        if not files:
             return
 
         def send(local: Path, path: str | None = None) -> None:
@@ -489,9 +531,17 @@ class Promotion:
             else:
                 self.server.log_artifacts(run, str(local), path)
 
-        send(directory)
+        if directory in self.source.mixed:
+            with tempfile.TemporaryDirectory() as temporary:
+                for path in files:
+                    place = Path(temporary, path)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.symlink_to(directory / path)
+                send(Path(temporary))
+        else:
+            send(directory)
         # A model says in its MLmodel who made it, and MLflow looks there when it loads it.
-        for original in directory.rglob("MLmodel"):
+        for original in (directory / path for path in files if Path(path).name == "MLmodel"):
             with tempfile.TemporaryDirectory() as temporary:
                 copy = Path(temporary) / original.name
                 text = re.sub(
@@ -560,7 +610,6 @@ def opened(root: Path) -> Iterator[Source]:
     """Open a source to be read. Raises Failure when it is no file store."""
     if not root.is_dir():
         raise Failure(f"There is no directory {root}.")
-    root = root.resolve()
     if not any(root.glob("*/meta.yaml")):
         words = f"{root} is not a file store of MLflow: no <experiment>/meta.yaml is in it."
         if any(root.glob("mlruns/*/meta.yaml")):
@@ -570,9 +619,8 @@ def opened(root: Path) -> Iterator[Source]:
         raise Failure(words)
     with tempfile.TemporaryDirectory(prefix="mlflow-promote-") as view:
         source = Source(root, Path(view))
-        before = source.fingerprint()
         yield source
-        if source.fingerprint() != before:
+        if source.fingerprint() != source.before:
             raise Failure(
                 f"Somebody wrote into {root} meanwhile. All that was seen is on the server; when "
                 "the training is over, the same command brings the rest."
@@ -590,6 +638,9 @@ def table(before: Counter[str], after: Counter[str]) -> list[str]:
 def promote(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
     """Do it, and fill the report in as far as it came. Raises Failure."""
     with opened(arguments.source) as source:
+        left = [path.relative_to(source.root).as_posix() for path in sorted(source.special)]
+        left += arguments.left_out
+        source.left["links, pipes and the like"] = len(left)
         try:
             promotion = Promotion(source, arguments.tracking_uri, arguments.into_existing)
         except MlflowException as error:
@@ -604,6 +655,7 @@ def promote(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
                 "there": promotion.there,
                 "before": promotion.before,
                 "after": promotion.after,
+                "links": left[:100],
                 "left": {name: count for name, count in source.left.items() if count},
                 "table": table(promotion.before, promotion.after),
             }
@@ -613,6 +665,10 @@ def main() -> int:
     """Read the command line, do it, print the report; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="the directory mlruns")
+    parser.add_argument("--called", default="", help="the directory's name in messages")
+    parser.add_argument(
+        "--left-out", type=json.loads, default=[], help="what was in its archive: names, as JSON"
+    )
     parser.add_argument("--tracking-uri", required=True, help="such as http://localhost:5000")
     parser.add_argument("--username", default="", help="its password is read from standard input")
     parser.add_argument("--ca-bundle", default="", help="for a server with a company's certificate")
@@ -633,7 +689,8 @@ def main() -> int:
     try:
         promote(arguments, report)
     except (Failure, MlflowException, OSError) as error:
-        report["failure"] = str(error)
+        words, place = str(error), str(arguments.source)
+        report["failure"] = words.replace(place, arguments.called or place)
     print(json.dumps(report))
     return 1 if report["failure"] else 0
 

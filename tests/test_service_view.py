@@ -1,0 +1,58 @@
+"""roles/mlflow_server/files/service_view.py: which way to a directory root goes.
+
+That no link below it leads anywhere is seen on hosts: test_backup.py and test_promote.py.
+"""
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def view() -> ModuleType:
+    return importlib.import_module("service_view")
+
+
+def reached(view: ModuleType, path: Path) -> Path:
+    """Return where a path was found to lead."""
+    descriptor: int = view.opened(path)
+    try:
+        return Path(f"/proc/self/fd/{descriptor}").readlink()
+    finally:
+        os.close(descriptor)
+
+
+def test_who_owns_a_directory_may_link_to_it(view: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "disk/store").mkdir(parents=True)
+    (tmp_path / "whole").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/relative").symlink_to("../disk/./store")
+    for path in ("disk/store", "whole/store", "whole/relative", "disk/../whole/relative"):
+        assert reached(view, tmp_path / path) == (tmp_path / "disk/store").resolve()
+
+
+def test_what_belongs_to_others_is_refused(view: ModuleType, tmp_path: Path) -> None:
+    """Of a link of somebody else's: root may test it, others have root's directories for it."""
+    link = tmp_path / "store"
+    link.symlink_to("/etc")
+    if os.geteuid() == 0:
+        os.lchown(link, 65534, 65534)
+    owner = link.lstat().st_uid
+    with pytest.raises(view.Refused, match=f"store in it is a link of user {owner} to what belong"):
+        view.opened(link)
+    (tmp_path / "middle").symlink_to(link)
+    with pytest.raises(view.Refused):
+        view.opened(tmp_path / "middle/ssl")
+
+
+def test_ways_that_end_nowhere(view: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(view.Refused, match="too many links"):
+        view.opened(tmp_path / "circle")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        view.opened(tmp_path / "file")
+    with pytest.raises(FileNotFoundError):
+        view.opened(tmp_path / "nothing/store")
