@@ -120,6 +120,32 @@ def test_a_switch_or_a_version_opens_what_it_is_about() -> None:
     assert guard.switched_on({}) == ["jobs"]
 
 
+class LoggedIn:
+    asks = True
+
+    def __init__(self, person: Person | None) -> None:
+        self.person = person
+
+    def who(self) -> Person | None:
+        return self.person
+
+
+def test_keepers_and_administrators_are_asked_for_by_name() -> None:
+    opened = guard.Guard(nothing, guard.table("3.17.2", {"MLFLOW_GUARD_AI_GATEWAY": "true"}))
+    secrets = ("POST", "/api/3.0/mlflow/gateway/secrets/create")
+    webhooks = ("GET", "/api/2.0/mlflow/webhooks")
+    for person, keepers, may in (
+        (Person([]), [], (False, False)),
+        (Person([]), ["grace"], (True, False)),
+        (None, ["grace"], (False, False)),
+    ):
+        asked = guard.Asked(opened, LoggedIn(person), PLACES, frozenset(keepers))
+        assert (not asked.why_not(*secrets), not asked.why_not(*webhooks)) == may
+    nobody = guard.Asked(opened, guard.Nobody(), PLACES, frozenset())
+    assert (nobody.why_not(*secrets), nobody.why_not(*webhooks)) == ("", "")
+    assert nobody.why_not("GET", "/docs") == guard.UNKNOWN
+
+
 def test_the_table_has_each_route_once() -> None:
     for version in ("3.17.2", "3.15.2"):
         found = [route[:2] for route in guard.table(version, {}).routes]

@@ -76,6 +76,8 @@ def test_sqlite_is_the_default(render: Render) -> None:
     assert found["MLFLOW_HOST"] == "127.0.0.1"
     assert found["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert found["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert found["MLFLOW_BASIC_AUTH_FAIL_CLOSED"] == "true"
+    assert not [name for name in found if name.startswith("MLFLOW_GUARD")]
     assert not [name for name in found if name.startswith(("AWS_", "MLFLOW_S3", "MLFLOW_AUTH"))]
 
 
@@ -407,6 +409,13 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
     "open without users": (
         {"mlflow_server_host": "0.0.0.0"},  # noqa: S104
         ["mlflow_server_host", "mlflow_server_auth: true", "mlflow_server_allow_anonymous: true"],
+    ),
+    "the guard switched off": (
+        {
+            "mlflow_server_extra_environment": {"MLFLOW_BASIC_AUTH_FAIL_CLOSED": "false"},
+            "mlflow_server_artifact_roots": ["/srv/models", "/srv/../etc", "models"],
+        },
+        ["MLFLOW_BASIC_AUTH_FAIL_CLOSED", "artifact_roots", '"models", "/srv/../etc"'],
     ),
     "no such port": ({"mlflow_server_port": 70000}, ["mlflow_server_port", "70000", "65535"]),
     "a socket anywhere": (

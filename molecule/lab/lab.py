@@ -60,7 +60,7 @@ INOTIFY_WANTED = 512
 TRANSPORT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
 
 # Runs in a new host: takes the key and the environment (standard input) and whether there is a
-# cache (an argument; one directory a person, as pip and uv want it, and one for compiled_once.py),
+# cache (an argument; one directory a person, as pip and uv want it, and one for python_start.py),
 # answers with the SSH host key as soon as the system is up.
 WELCOME = r"""
 read -r key; echo "$key" > /etc/ssh/authorized_keys; cat > /etc/environment
@@ -245,7 +245,7 @@ def base_image(name: str) -> str:
 
 def host_image(name: str, base: str) -> str:
     """Return the tag of `base` made a host; skipped when one of just these inputs is there."""
-    files = {file: (HERE / file).read_bytes() for file in ("Dockerfile", "compiled_once.py")}
+    files = {file: (HERE / file).read_bytes() for file in ("Dockerfile", "python_start.py")}
     files["ca-certificates.crt"] = Path(CA_BUNDLE).read_bytes()
     base_id = docker("image", "inspect", "--format", "{{.Id}}", base).encode()
     digest = hashlib.sha256(b"".join([base_id, *files.values()])).hexdigest()

@@ -12,6 +12,7 @@ LIBRARY = "/usr/local/lib/mlflow"
 
 def test_a_neighbour_gains_nothing(lab: Lab) -> None:
     words = {
+        "GATEWAY": "on",
         "OWNER": f"ada:{lab.variables['vault_mlflow_users']['ada']}",
         "NEIGHBOUR": f"grace:{lab.variables['vault_mlflow_users']['grace']}",
         "ARTIFACTS": lab.root(
