@@ -439,7 +439,7 @@ def attempts(
     attempt("read", "read the run", f"mlflow/runs/get?run_id={run_id}")
     attempt("read", "read the experiment", f"mlflow/experiments/get?experiment_id={number}")
     attempt("read", "read an artifact", f"{place}/{PICTURE}")
-    found = attempt("read", "read the version", f"mlflow/model-versions/get?{query}")
+    attempt("read", "read the version", f"mlflow/model-versions/get?{query}")
     attempt("change", "log a metric", "mlflow/runs/log-metric",
             {"run_id": run_id, "key": OF_B if changes else METRIC, "value": 0, "timestamp": 1,
              "step": 1})  # fmt: skip
@@ -450,10 +450,8 @@ def attempts(
             {"name": model, "version": version, "key": OF_B, "value": "b"})  # fmt: skip
     made = {}
     if changes:  # a version of her own, which she may delete, or may not
-        known = found.get("model_version", {})
-        made = attempt("change", "add a version", "mlflow/model-versions/create",
-                       {key: known[key] for key in ("name", "source", "run_id", "model_id")
-                        if known.get(key)})  # fmt: skip
+        source = {"name": model, "source": f"runs:/{run_id}/{MODEL}", "run_id": run_id}
+        made = attempt("change", "add a version", "mlflow/model-versions/create", source)
     run_of_b = own.get("run", {}).get("info", {}).get("run_id", run_id)
     version_of_b = made.get("model_version", {}).get("version", version)
     attempt("delete", "delete a run", "mlflow/runs/delete",
