@@ -1,41 +1,21 @@
 """What one user gains over another, and over the server: nothing, asked through the proxy."""
 
-import json
-import shlex
-
 import pytest
+from guarded import neighbour, routes
 from hosts import Lab
 
 SERVER, LOGIN = "mlflow.example.com", "login2.example.com"
-LIBRARY = "/usr/local/lib/mlflow"
 
 
 def test_a_neighbour_gains_nothing(lab: Lab) -> None:
-    words = {
-        "GATEWAY": "on",
-        "OWNER": f"ada:{lab.variables['vault_mlflow_users']['ada']}",
-        "NEIGHBOUR": f"grace:{lab.variables['vault_mlflow_users']['grace']}",
-        "ARTIFACTS": lab.root(
-            SERVER,
-            "sed -n 's/^MLFLOW_ARTIFACTS_DESTINATION=\"\\(.*\\)\"$/\\1/p' /etc/mlflow/server.env",
-        ).strip(),
-    }
-    exported = " ".join(f"{name}={shlex.quote(value)}" for name, value in words.items())
-    command = f". /opt/mlflow/client/activate; export {exported}; python3"
-    arguments = f'https://{SERVER} "$REQUESTS_CA_BUNDLE"'
-    answer = lab.program(LOGIN, "neighbour", command, "grace", arguments=arguments)
-    said = json.loads(answer.splitlines()[-1])
+    said = neighbour(lab, SERVER, LOGIN, gateway=True)
     assert said["gained"] == []
     assert said["denied by"] in ("DENY", "NO_PERMISSIONS")
 
 
 def test_every_route_is_in_the_table(lab: Lab) -> None:
     """A version with a new route fails here until somebody decides; see CONTRIBUTING.md."""
-    command = (
-        "cd $(mktemp -d) && sudo chown nobody . && "
-        f"sudo -u nobody env HOME=$PWD PYTHONPATH={LIBRARY} /opt/mlflow/current/bin/python"
-    )
-    said = json.loads(lab.program(SERVER, "routes", command).splitlines()[-1])
+    said = routes(lab, SERVER)
     assert (said["unknown"], said["gone"]) == ([], [])
     assert said["routes"] > 400
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guarded import neighbour, routes
 from hosts import ROOT, Lab, ended
 
 OLD, MIDDLE, NEW = "2.22.5", "3.15.2", "3.17.2"
@@ -284,6 +285,10 @@ def test_an_upgrade_within_3(lab: Lab, before: Callable[..., Any]) -> None:
     assert f"MLflow {MIDDLE} instead of {OLD} on {host}" in said
     assert serves(lab, host) == MIDDLE
     assert snapshot(lab, host) == known
+    gains = neighbour(lab, host, host)
+    assert (gains["gained"], gains["denied by"]) == ([], "NO_PERMISSIONS")
+    held = routes(lab, host)
+    assert (held["unknown"], held["gone"]) == ([], [])
     threes = as_person(lab, host, "threes").splitlines()[-1]
     known.update(snapshot(lab, host))  # with what has come to it
     said = upgrade(lab, host, smoke=True, smoke_server_settings="/nowhere")
