@@ -109,29 +109,29 @@ def ask(path: str, body: Any, method: str = "POST") -> Any:
         return None
 
 
-def models() -> list[tuple[str, str]]:
+def models() -> list[tuple[str, str, str]]:
     """The models that are there."""
     found = ask("mlflow/experiments/search", {"max_results": 100}) or {}
     numbers = [experiment["experiment_id"] for experiment in found.get("experiments", [])]
     answer = ask("mlflow/logged-models/search", {"experiment_ids": numbers}) or {}
-    return [(model["info"]["experiment_id"], model["info"]["model_id"])
+    return [tuple(model["info"][key] for key in ("experiment_id", "model_id", "source_run_id"))
             for model in answer.get("models", [])]  # fmt: skip
 
 
 HEARD: list[Any] = []
 server = http.server.ThreadingHTTPServer(("0.0.0.0", 9998), Listener)  # noqa: S104
 threading.Thread(target=server.serve_forever, daemon=True).start()
-before = {model for _, model in models()}
+before = {model for _, model, _ in models()}
 end = time.monotonic() + SECONDS
 while time.monotonic() < end:
     if HEARD:
         end = min(end, time.monotonic() + 5)
-    for experiment, model in models():
+    for experiment, model, run in models():
         if model not in before:
             place = f"mlflow-artifacts/artifacts/{experiment}/models/{model}/artifacts"
             about = (
                 "flavors:\n  sklearn:\n    pickled_model: model.pkl\n    serialization_format: "
-                f"cloudpickle\n    sklearn_version: 1.5\nmodel_id: {model}\n"
+                f"cloudpickle\n    sklearn_version: 1.5\nmodel_id: {model}\nrun_id: {run}\n"
             )
             ask(f"{place}/model.pkl", pickle.dumps(Model()), "PUT")
             ask(f"{place}/MLmodel", about.encode(), "PUT")
