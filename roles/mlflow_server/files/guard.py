@@ -267,10 +267,8 @@ class Places:
         self, source: str, who: Who, *, run_id: str = "", model_id: str = "", prompt: bool = False
     ) -> None:
         """Check where a new version of a registered model is to come from."""
-        if prompt:
-            if source not in guard_places.PROMPTS:
-                raise Refused("a prompt has no place; clients write prompt-template")
-            return
+        if prompt and source in guard_places.PROMPTS:
+            return  # it has no place
         for known, look in ((run_id, self.store.run), (model_id, self.store.model)):
             if known:
                 self._check_owned(*self._found(look, known), who)
@@ -558,8 +556,7 @@ class Asked:
             options = {
                 "run_id": message.run_id,
                 "model_id": message.model_id,
-                "prompt": any(tag.key == "mlflow.prompt.is_prompt" for tag in message.tags)
-                and value in guard_places.PROMPTS,
+                "prompt": any(tag.key == "mlflow.prompt.is_prompt" for tag in message.tags),
             }
         try:
             look(value, who, **options)
