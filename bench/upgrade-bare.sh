@@ -20,7 +20,7 @@ if [ "$1" = forward ]; then
     systemctl start mlflow
     echo "$(date +%s.%N) - $began" | python3 -c 'print(eval(input()))'
 else
-    saved=$(ls -d /var/lib/mlflow-switch/*-2.22.5 | tail -1)
+    saved=$(ls -d /var/lib/mlflow-switch/*-2.22.5/databases | tail -1)
     systemctl stop mlflow
     as_service "$old/bin/python" /usr/local/lib/mlflow/database.py load "$saved"
     ln -sfn "$old" current

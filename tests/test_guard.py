@@ -340,6 +340,26 @@ def test_sources(source: str, options: dict[str, Any], may: bool) -> None:
         PLACES.check_source(source, GRACE, **options)
 
 
+def test_a_link_to_no_experiment_is_no_source(tmp_path: Any) -> None:
+    """Both have to lie in an experiment that she may read: the place, and what it leads to."""
+    for name in ("7", "8/r8", "tmp"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "8/link").symlink_to("r8")
+    (tmp_path / "8/out").symlink_to("../tmp")
+    (tmp_path / "8/theirs").symlink_to("../7")
+    (tmp_path / "theirs").symlink_to("7")
+    (tmp_path / "root").symlink_to(tmp_path)
+    for destination in (tmp_path, tmp_path / "root"):
+        places = guard.Places(Roots.of(str(destination), []), Store())
+        places.check_source("mlflow-artifacts:/8/r8", GRACE)
+        places.check_source("mlflow-artifacts:/8/link", GRACE)
+        for refused in ("8/out", "8/theirs", "8/theirs/x"):
+            with pytest.raises(Refused):
+                places.check_source(f"mlflow-artifacts:/{refused}", GRACE)
+        with pytest.raises(Refused):
+            places.check_location("mlflow-artifacts:/theirs/x", GRACE)
+
+
 LOCATIONS = {
     "": True,
     "mlflow-artifacts:/grace/x": True,

@@ -16,7 +16,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -91,6 +91,9 @@ class Known:
         return found
 
 
+Part = Callable[[argparse.Namespace, Known, Report], None]
+
+
 def begun(options: argparse.Namespace, report: Report) -> Known | None:
     """Reads what a part is told; nothing where one before it has failed, so that it has no work."""
     known = Known.read()
@@ -104,6 +107,17 @@ def begun(options: argparse.Namespace, report: Report) -> Known | None:
         report.left_out.append(f"{options.part}: left out, as {failed['subject']} has failed")
         return None
     return known
+
+
+def prove(options: argparse.Namespace, report: Report, look: Part) -> None:
+    """Makes the proofs of one part; `look` differs between the scenarios.
+
+    Raises:
+        CheckFailedError: at the first check that fails.
+    """
+    if known := begun(options, report):
+        part: dict[str, Part] = {"begin": begin, "log": log, "see": see, "look": look, "end": end}
+        part[options.part](options, known, report)
 
 
 def no_root(report: Report, advice: str) -> None:
@@ -570,11 +584,8 @@ def remove(server: http.Server, token: str, keep: bool = False) -> None:
     ours: set[str] = set()
     numbers = [] if keep else experiments(server, token)
     for number in numbers:
-        runs = server.call(
-            "mlflow/runs/search", {"experiment_ids": [number], "max_results": 1000}
-        ).get("runs", [])
-        mine = {run["info"]["run_id"] for run in runs if tagged(run.get("data", {}), token)}
-        ours |= mine
+        ours |= {run["info"]["run_id"] for run in runs(server, number)
+                 if tagged(run.get("data", {}), token)}  # fmt: skip
     for model in [] if keep else models(server, token):
         remove_model(server, model, ours)
     for number in numbers:
@@ -600,14 +611,11 @@ def remove_model(server: http.Server, model: str, ours: set[str]) -> None:
 
 def remove_experiment(server: http.Server, number: str, ours: set[str], token: str) -> None:
     """Removes an experiment; of one that others have logged into, our runs alone."""
-    body = {"experiment_ids": [number], "max_results": 1000}
-    runs = [
-        run["info"]["run_id"] for run in server.call("mlflow/runs/search", body).get("runs", [])
-    ]
-    for run_id in ours.intersection(runs):
+    there = {run["info"]["run_id"] for run in runs(server, number)}
+    for run_id in ours & there:
         server.call("mlflow/runs/delete", {"run_id": run_id})
-    if not ours.issuperset(runs):
-        for run_id in ours.intersection(runs):
+    if there - ours:
+        for run_id in ours & there:
             server.call(f"mlflow-artifacts/artifacts/{number}/{run_id}", method="DELETE")
         tag = {"experiment_id": number, "key": TAG, "value": "left to others"}
         server.call("mlflow/experiments/set-experiment-tag", tag)
@@ -658,3 +666,10 @@ def experiments(server: http.Server, token: str) -> list[str]:
     body = {"max_results": 100, "filter": f"tags.{TAG} = '{token}'"}
     answer = server.call("mlflow/experiments/search", body)
     return [experiment["experiment_id"] for experiment in answer.get("experiments", [])]
+
+
+def runs(server: http.Server, number: str) -> list[dict[str, Any]]:
+    """The runs of an experiment."""
+    body = {"experiment_ids": [number], "max_results": 1000}
+    found: list[dict[str, Any]] = server.call("mlflow/runs/search", body).get("runs", [])
+    return found

@@ -76,9 +76,7 @@ def prove(options: argparse.Namespace, report: Report) -> None:
     Raises:
         CheckFailedError: at the first check that fails.
     """
-    if known := parts.begun(options, report):
-        part = {"begin": parts.begin, "log": parts.log, "see": parts.see, "end": parts.end}
-        part.get(options.part, look)(options, known, report)
+    parts.prove(options, report, look)
 
 
 def look(options: argparse.Namespace, known: Known, report: Report) -> None:

@@ -102,7 +102,7 @@ print(
             "systemd": Path("/run/systemd/system").is_dir(),
             "pid1": Path("/proc/1/comm").read_text().strip(),
             "account": account(asked["user"]),
-            "server": ready.exists() and "def steps(" in ready.read_text(),
+            "server": ready.exists() and "become(" in ready.read_text(),
             "textfile_dir": Path(asked["textfile_dir"]).is_dir(),
             "listeners": {port: who for port, who in listeners.items() if who},
             "keeps_addresses": not asked["allow"] or keeps_addresses(),

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -Es
 """Run promote.py with the rights of who wrote the store, and none of root's.
 
     as_owner.py [--archive FILE] [--password-file FILE] --source DIR PROGRAM [ARGUMENT]...

@@ -246,24 +246,29 @@ class Places:
             except Refused:
                 continue  # MLflow 2 made it; nothing of this server's lies there
 
+    def _overlapping(self, place: Place) -> list[tuple[str, Place]]:
+        known = {place, place.real(), self.roots.led_to(place)}
+        return [
+            (experiment_id, other)
+            for experiment_id, other in self._experiments()
+            if any(name.overlaps(other) for name in known)
+        ]
+
     def check_location(self, address: str, who: Who) -> None:
         """Check where a new experiment is to keep its artifacts."""
         if not address:
             return  # MLflow's own choice
         place = self.roots.new_location(address)
-        for candidate in {place, place.real()}:
-            for experiment_id, other in self._experiments():
-                if candidate.overlaps(other) and not who.may_edit_experiment(experiment_id):
-                    raise Refused("it overlaps with that of an experiment which is not yours")
+        for experiment_id, _ in self._overlapping(place):
+            if not who.may_edit_experiment(experiment_id):
+                raise Refused("it overlaps with that of an experiment which is not yours")
 
     def check_source(
         self, source: str, who: Who, *, run_id: str = "", model_id: str = "", prompt: bool = False
     ) -> None:
         """Check where a new version of a registered model is to come from."""
-        if prompt:
-            if source not in guard_places.PROMPTS:
-                raise Refused("a prompt has no place; clients write prompt-template")
-            return
+        if prompt and source in guard_places.PROMPTS:
+            return  # it has no place
         for known, look in ((run_id, self.store.run), (model_id, self.store.model)):
             if known:
                 self._check_owned(*self._found(look, known), who)
@@ -292,15 +297,12 @@ class Places:
     def _check_readable(self, place: Place, who: Who) -> None:
         if self.roots.is_admitted(place):
             return
-        readable = False
-        for candidate in {place, place.real()}:
-            readable = False
-            for experiment_id, other in self._experiments():
-                if candidate.overlaps(other):
-                    if not who.may_read_experiment(experiment_id):
-                        raise Refused("it lies in no experiment that you may read")
-                    readable = readable or candidate.within(other)
-        if not readable:
+        overlapping = self._overlapping(place)
+        inside = all(
+            any(name.within(other) for _, other in overlapping)
+            for name in (place, self.roots.led_to(place))
+        )
+        if not inside or not all(who.may_read_experiment(number) for number, _ in overlapping):
             raise Refused("it lies in no experiment that you may read")
 
     def trace_is_there(self, experiment_id: str, trace_id: str, address: str) -> bool:
@@ -554,8 +556,7 @@ class Asked:
             options = {
                 "run_id": message.run_id,
                 "model_id": message.model_id,
-                "prompt": any(tag.key == "mlflow.prompt.is_prompt" for tag in message.tags)
-                and value in guard_places.PROMPTS,
+                "prompt": any(tag.key == "mlflow.prompt.is_prompt" for tag in message.tags),
             }
         try:
             look(value, who, **options)

@@ -56,6 +56,10 @@ class Place:
         """Return a place within this one."""
         return Place(self.bucket, self.parts + names)
 
+    def really_within(self, other: Place) -> bool:
+        """Tell whether this lies within the other place, and what its links lead to as well."""
+        return self.within(other) and self.real().within(other.real())
+
     def real(self) -> Place:
         """Return the place that this one's links lead to."""
         if self.bucket:
@@ -148,15 +152,25 @@ class Roots:
     def place(self, address: str) -> Place:
         """Return the place of an address that lies within a root. Raises Refused."""
         place = parsed(address, self.destination)
-        for allowed in (self.destination, *self.admitted):
-            if place.within(allowed) and place.real().within(allowed.real()):
-                return place
+        if any(place.really_within(allowed) for allowed in (self.destination, *self.admitted)):
+            return place
         raise Refused("it lies outside of this server's artifacts")
+
+    def led_to(self, place: Place) -> Place:
+        """Return where the links of a place lead, by the name that its root has.
+
+        The root may itself be a link, or lie behind one.
+        """
+        real = place.real()
+        for allowed in (self.destination, *self.admitted):
+            if real.within(behind := allowed.real()):
+                return allowed.below(*real.parts[len(behind.parts) :])
+        return real
 
     def is_admitted(self, place: Place) -> bool:
         """Tell whether a place lies where the administrator lets everybody read."""
         return any(
-            place.within(allowed) and place.real().within(allowed.real())
+            place.really_within(allowed)
             for allowed in self.admitted
             # A root that holds the server's own would open every experiment.
             if not self.destination.within(allowed)

@@ -68,10 +68,10 @@ class Server:
         host = settings.get("MLFLOW_HOST", "127.0.0.1")
         self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 asked, not bound
         self.headers = {"Host": f"localhost:{self.port}"}
-        if auth := authentication(settings):
+        auth = authentication(settings)
+        if auth.get("admin_password"):
             login = f"{auth['admin_username']}:{auth['admin_password']}".encode()
-            if auth["admin_password"]:
-                self.headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
+            self.headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
 
     @property
     def address(self) -> str:

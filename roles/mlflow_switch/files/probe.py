@@ -54,7 +54,7 @@ if answer["installed"]:
     while not nearest.exists():
         nearest = nearest.parent
     ready = subprocess.run(
-        [sys.executable, "-EsB", str(library / "ready.py"), "--env-file", asked["settings"]],
+        [sys.executable, "-BEs", str(library / "ready.py"), "--env-file", asked["settings"]],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     answer.update(
