@@ -87,9 +87,13 @@ def answered(scope: dict[str, Any]) -> list[MutableMapping[str, Any]]:
 
 
 def test_a_refusal_is_one_of_mlflows_errors() -> None:
-    start, body = answered({"type": "http", "method": "GET", "path": "/docs"})
-    assert start["status"] == 403
-    assert json.loads(body["body"])["error_code"] == "PERMISSION_DENIED"
+    for path, status, code in (
+        ("/signup", 403, "PERMISSION_DENIED"),
+        ("/docs", 404, "ENDPOINT_NOT_FOUND"),  # clients that know more go on with less
+    ):
+        start, body = answered({"type": "http", "method": "GET", "path": path})
+        assert start["status"] == status
+        assert json.loads(body["body"])["error_code"] == code
     assert answered({"type": "websocket", "path": "/"})[0]["type"] == "websocket.close"
     assert answered({"type": "http", "method": "GET", "path": "/health"}) == []
 

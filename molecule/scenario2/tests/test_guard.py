@@ -42,7 +42,7 @@ kill $model; test -e asked && echo asked; true
 
 def test_the_assistant_runs_nothing(ssh: Run) -> None:
     said = ssh(ASSISTANT).splitlines()
-    assert [line.rsplit(" ", 1)[1] for line in said] == ["403", "403", "403"]
+    assert [line.rsplit(" ", 1)[1] for line in said] == ["404", "404", "404"]
     assert "MLFLOW_" not in "".join(said)
 
 

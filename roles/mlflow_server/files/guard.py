@@ -333,9 +333,14 @@ def names_a_place(data: Any) -> bool:
     return isinstance(data, list) and any(names_a_place(value) for value in data)
 
 
-def refusal(why: str) -> bytes:
-    """Return the body of a refusal, in the shape of MLflow's errors."""
-    return json.dumps({"error_code": "PERMISSION_DENIED", "message": why}).encode()
+def refusal(why: str) -> tuple[int, bytes]:
+    """Return the status and the body of a refusal, in the shape of MLflow's errors.
+
+    What is not in the table is not there, as for MLflow itself: clients of other versions ask, and
+    go on with what there is.
+    """
+    status, code = (404, "ENDPOINT_NOT_FOUND") if why == UNKNOWN else (403, "PERMISSION_DENIED")
+    return status, json.dumps({"error_code": code, "message": why}).encode()
 
 
 @dataclass
@@ -379,9 +384,9 @@ class Guard:
         why = self.why_not(scope["method"], scope["path"], scope.get("root_path", ""))
         if not why:
             return await self.application(scope, receive, send)
-        body = refusal(why)
+        status, body = refusal(why)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send(
             {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
         )
@@ -678,7 +683,8 @@ def application() -> Guard:
         from flask import Response, request
 
         if why := asked.why_not(request.method, request.path):
-            return Response(refusal(why), status=403, mimetype="application/json")
+            status, body = refusal(why)
+            return Response(body, status=status, mimetype="application/json")
         return None
 
     # After MLflow's own functions, which see to the login.
