@@ -6,17 +6,49 @@ Nothing but the standard library is used, so that any Python 3.9 or later runs i
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
+import ipaddress
+import os
 import shutil
 import socket
 import ssl
+import sys
+from pathlib import Path
 from typing import BinaryIO
 
 from service_settings import authentication
 
+FIRST_PERSON = 1000  # the service's user is a system user: the role refuses others
+
 
 class NotReady(Exception):
     """The server is not ready; the message is a sentence for people."""
+
+
+def listeners(host: str, port: int) -> set[int]:
+    """Return the users of what listens at an address of this host, or at all of them."""
+    found, asked = set(), ipaddress.ip_address(host)
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            for line in Path("/proc/self/net", table).read_text().splitlines()[1:]:
+                fields = line.split()
+                place, _, number = fields[1].partition(":")
+                if fields[3] != "0A" or int(number, 16) != port:
+                    continue
+                words = (place[start : start + 8] for start in range(0, len(place), 8))
+                raw = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
+                at = ipaddress.ip_address(raw)
+                at = getattr(at, "ipv4_mapped", None) or at
+                if at == asked or at.is_unspecified:
+                    found.add(int(fields[7]))
+    return found
+
+
+def is_service(user: int) -> bool:
+    """Tell whether a user may be the service's: the present one, or, where root asks, no person."""
+    own = os.geteuid()
+    return user == own or (own == 0 and user < FIRST_PERSON)
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -102,6 +134,15 @@ class Server:
             ) from error
         kind = "application/json" if body.startswith(b"{") else "application/octet-stream"
         try:
+            if type(connection) is http.client.HTTPConnection and "Authorization" in self.headers:
+                # No directory and no certificate guards it. While it was down, anybody took it.
+                connection.connect()
+                users = listeners(connection.sock.getpeername()[0], self.port)
+                if not users or not all(map(is_service, users)):
+                    raise NotReady(
+                        f"{step}: {self.address} is not the service's, but of user "
+                        f"{', '.join(map(str, users)) or 'nobody'}, who is told no password."
+                    )
             connection.request(method, path, body, {**self.headers, "Content-Type": kind})
             answer = connection.getresponse()
             if into and answer.status < http.client.MULTIPLE_CHOICES:
