@@ -3,6 +3,7 @@
 import configparser
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -253,6 +254,18 @@ def test_mutual_tls(render: Render, server: str) -> None:
         assert done.stdout.endswith(" guard:application\n")
     else:
         assert done.stdout.endswith(" app\n")
+
+
+def test_the_unit_comes_before_the_file_without_the_password() -> None:
+    """A run may be killed after each: an older unit starts with the older file alone."""
+    parts = re.findall(r"import_tasks: (\w+\.yml)", (ROLE / "tasks/main.yml").read_text())
+    tasks = [task for part in parts for task in yaml.safe_load((ROLE / "tasks" / part).read_text())]
+    written = [
+        task["ansible.builtin.template"]["src"]
+        for task in tasks
+        if "ansible.builtin.template" in task
+    ]
+    assert written.index("mlflow.service.j2") < written.index("basic_auth.ini.j2")
 
 
 def served(program: str) -> subprocess.CompletedProcess[str]:
