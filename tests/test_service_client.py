@@ -68,6 +68,10 @@ def test_who_took_its_port_is_told_nothing(
         monkeypatch.setattr("service_client.os.geteuid", lambda: 64242)
     with pytest.raises(NotReady, match=r"Step: .* not the service's"):
         Server(settings).request("Step", "GET", "/")
+    # The doctor asks in its own words.
+    server = Server(settings)
+    with pytest.raises(ConnectionError):
+        server.connection().request("GET", "/", headers=server.headers)
     assert Listener.heard == []
 
 

@@ -65,6 +65,21 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+class PlainConnection(http.client.HTTPConnection):
+    """HTTP that a password is told over: to the service, and to nobody who took its port."""
+
+    def connect(self) -> None:
+        """Connect, and look whom to: while the service was down, its port was anybody's."""
+        super().connect()
+        users = listeners(self.sock.getpeername()[0], self.port)
+        if not users or not all(map(is_service, users)):
+            self.close()
+            raise ConnectionError(
+                f"it is not the service's, but of user {', '.join(map(str, users)) or '(gone)'}, "
+                "who is told no password"
+            )
+
+
 class TLSConnection(http.client.HTTPSConnection):
     """Mutual TLS: the server's own certificate is shown to it, and its name is checked."""
 
@@ -116,7 +131,8 @@ class Server:
             return UnixConnection(self.unix, self.timeout)
         if self.settings.get("MLFLOW_LISTEN_TLS_CERTIFICATE"):
             return TLSConnection(self.host, self.port, self.settings, self.timeout)
-        return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+        kind = PlainConnection if "Authorization" in self.headers else http.client.HTTPConnection
+        return kind(self.host, self.port, timeout=self.timeout)
 
     def request(
         self, step: str, method: str, path: str, body: bytes = b"", into: BinaryIO | None = None
@@ -134,15 +150,6 @@ class Server:
             ) from error
         kind = "application/json" if body.startswith(b"{") else "application/octet-stream"
         try:
-            if type(connection) is http.client.HTTPConnection and "Authorization" in self.headers:
-                # No directory and no certificate guards it. While it was down, anybody took it.
-                connection.connect()
-                users = listeners(connection.sock.getpeername()[0], self.port)
-                if not users or not all(map(is_service, users)):
-                    raise NotReady(
-                        f"{step}: {self.address} is not the service's, but of user "
-                        f"{', '.join(map(str, users)) or 'nobody'}, who is told no password."
-                    )
             connection.request(method, path, body, {**self.headers, "Content-Type": kind})
             answer = connection.getresponse()
             if into and answer.status < http.client.MULTIPLE_CHOICES:
