@@ -99,3 +99,19 @@ def test_who_has_no_password_asks_anybody(
     monkeypatch.setattr("service_client.os.geteuid", lambda: 64242)
     Server({"MLFLOW_PORT": settings["MLFLOW_PORT"]}).request("Step", "GET", "/")
     assert Listener.heard == [""]
+
+
+def test_what_it_answers_is_text_of_one_line(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root reads it at a terminal."""
+
+    def refuse(handler: Listener) -> None:
+        handler.send_response(500)
+        handler.end_headers()
+        handler.wfile.write("no\x1b]0;title\x07\u009b2J way\r\nat all: ü".encode())
+
+    monkeypatch.setattr(Listener, "do_GET", refuse)
+    with pytest.raises(NotReady) as error:
+        Server(settings).request("Step", "GET", "/")
+    assert str(error.value).endswith(": no?]0;title??2J way at all: ü")

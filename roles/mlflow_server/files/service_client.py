@@ -51,6 +51,12 @@ def is_service(user: int) -> bool:
     return user == own or (own == 0 and user < FIRST_PERSON)
 
 
+def one_line(text: str) -> str:
+    """Return somebody else's text without what a terminal obeys."""
+    words = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
@@ -170,6 +176,6 @@ class Server:
                 "configuration holds; was it changed elsewhere?"
             )
         if answer.status >= http.client.MULTIPLE_CHOICES:
-            words = " ".join(content.decode(errors="replace").split())[:300]
+            words = one_line(content.decode(errors="replace"))[:300]
             raise NotReady(f"{step}: HTTP {answer.status} from {self.address}: {words}")
         return content
