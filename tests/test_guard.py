@@ -422,6 +422,10 @@ def test_traces_are_where_mlflow_puts_them() -> None:
         ("0", "/etc"),
     ):
         assert not PLACES.trace_is_there(experiment, "tr-1", address)
+    # Who writes a trace names it.
+    for name in ("../../8/traces/tr-1", "..", "", "../../8/0123/artifacts#", "tr-1?x"):
+        address = f"mlflow-artifacts:/7/traces/{name}/artifacts"
+        assert not PLACES.trace_is_there("7", name, address), name
     assert PLACES.archive_is_there("s3://shared/models/archive")
     assert not PLACES.archive_is_there("mlflow-artifacts:/7/x")
 

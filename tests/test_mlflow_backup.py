@@ -333,6 +333,16 @@ def test_what_a_drill_says_of_a_model(case: str) -> None:
         assert word in said
 
 
+def test_what_a_drill_says_is_text() -> None:
+    """Root reads it at a terminal, and whoever registers a model names it."""
+    module = importlib.import_module("backup_drill")
+    drill = module.Drill()
+    drill.line("model \x1b]52;c;eA==\x07", "as it was\n  all  well: ü", good=False)
+    assert module.table(drill.report()).splitlines()[1:-1] == [
+        "  model ?]52;c;eA==?  NOT AS IT SHOULD BE: as it was all well: ü"
+    ]
+
+
 def play(tmp_path: Path, task: dict[str, Any], variables: dict[str, Any]) -> tuple[int, str]:
     """Run a task with the role's variables; return its code and what it said."""
     tasks = {

@@ -124,7 +124,7 @@ def give(
     asked = {"credentials": [{"user": ME, **entry}], "check": check}
     return subprocess.run(
         [sys.executable, "-c", stub + program],
-        input=json.dumps(asked), capture_output=True, text=True, check=False,
+        input=json.dumps(asked), capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip
 
 
@@ -147,6 +147,22 @@ def test_any_password_reaches_mlflow(tmp_path: Path, password: str) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert give(tmp_path, {"state": "absent"}).stdout == "changed\n" and not path.exists()
     assert give(tmp_path, {"state": "absent"}).stdout == "same\n"
+
+
+@pytest.mark.parametrize("what", ["pipe", "a link to one", "a link to what never ends"])
+def test_nothing_in_a_home_is_waited_for(tmp_path: Path, what: str) -> None:
+    """It is hers: whatever she has put there, root's run goes on."""
+    path = tmp_path / ".mlflow/credentials"
+    path.parent.mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    places = {"a link to one": tmp_path / "pipe", "a link to what never ends": Path("/dev/zero")}
+    for name in (path, path.with_name("credentials.new")):
+        if what in places:
+            name.symlink_to(places[what])
+        else:
+            os.mkfifo(name)
+    assert give(tmp_path, {"username": "ada", "password": "hush"}).stdout == "changed\n"
+    assert path.is_file() and not path.is_symlink()
 
 
 def test_a_home_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -453,6 +453,36 @@ def test_file_modes(doctor: ModuleType, tmp_path: Path) -> None:
     assert "is missing" in words(only(doctor, "file modes", files=[wanted]))
 
 
+def test_what_it_advises_goes_through_no_link(doctor: ModuleType, tmp_path: Path) -> None:
+    """Root does it later; whoever owns the directory may have made a link there by then."""
+    if os.geteuid():
+        pytest.skip("only root can make files of two users")
+    here = tmp_path / "state"
+    here.mkdir()
+    place, base = here / "artifacts_local", here / "mlflow.db"
+    place.mkdir()
+    os.chown(here, 1, 1)
+    wanted = {"path": str(place), "owner": "daemon", "group": "daemon", "mode": "0750"}
+    (found,) = only(doctor, "file modes", files=[wanted])
+    assert found.remedy == (
+        f"chown -h daemon:daemon {place}; runuser -u daemon -- chmod 0750 {place}"
+    )
+    base.symlink_to("/etc/shadow")
+    os.chown(base, 1, 1, follow_symlinks=False)
+    settings = tmp_path / "server.env"
+    settings.write_text(f"MLFLOW_BACKEND_STORE_URI=sqlite:///{base}\n")
+    library = str(ROOT / "roles/mlflow_server/files")
+    patient = {"settings": str(settings), "library": library, "user": "daemon"}
+    try:
+        said = words(only(doctor, "database", **patient))
+    except Exception as error:  # it is none
+        said = str(error)
+    assert "belongs to" not in said
+    base.unlink()
+    base.touch()
+    assert f"chown -h daemon: {base}" in words(only(doctor, "database", **patient))
+
+
 def test_bundles_go_by_mlflow_s_order(
     doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -3,7 +3,9 @@
 import configparser
 import json
 import os
+import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -236,20 +238,7 @@ def test_mutual_tls(render: Render, server: str) -> None:
     assert copied.endswith(" /etc/ssl/own.key /run/mlflow/tls.key")
     found = settings(render("server.env", **TLS))
     assert found["MLFLOW_LISTEN_TLS_NAME"] == "team1"
-    # MLflow is not installed here, and what is looked at does not use it.
-    program = f"""
-import runpy, sys, types
-mlflow = types.ModuleType("mlflow")
-mlflow.server, mlflow.cli = mlflow, None
-mlflow.VERSION = "3.17.2"
-names = ("mlflow", "mlflow.server", "mlflow.cli", "mlflow.version")
-sys.modules.update(dict.fromkeys(names, mlflow))
-adapted = runpy.run_path("{ROLE}/files/serve.py")["adapted"]
-print(*adapted(["python", "-m", "{server}", "app"], {found!r}))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    done = served(f'print(*serve["adapted"](["python", "-m", "{server}", "app"], {found!r}))')
     prefix = "--ssl-" if server == "uvicorn" else "--"
     for words in (
         "certfile /etc/ssl/own.pem",
@@ -265,6 +254,81 @@ print(*adapted(["python", "-m", "{server}", "app"], {found!r}))
         assert done.stdout.endswith(" guard:application\n")
     else:
         assert done.stdout.endswith(" app\n")
+
+
+def test_the_unit_comes_before_the_file_without_the_password() -> None:
+    """A run may be killed after each: an older unit starts with the older file alone."""
+    parts = re.findall(r"import_tasks: (\w+\.yml)", (ROLE / "tasks/main.yml").read_text())
+    tasks = [task for part in parts for task in yaml.safe_load((ROLE / "tasks" / part).read_text())]
+    written = [
+        task["ansible.builtin.template"]["src"]
+        for task in tasks
+        if "ansible.builtin.template" in task
+    ]
+    assert written.index("mlflow.service.j2") < written.index("basic_auth.ini.j2")
+
+
+def served(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that has what is in serve.py.
+
+    MLflow is not installed here, and what is looked at does not use it.
+    """
+    start = f"""
+import runpy, sys, types
+mlflow = types.ModuleType("mlflow")
+mlflow.server, mlflow.cli = mlflow, None
+mlflow.VERSION = "3.17.2"
+names = ("mlflow", "mlflow.server", "mlflow.cli", "mlflow.version")
+sys.modules.update(dict.fromkeys(names, mlflow))
+serve = runpy.run_path("{ROLE}/files/serve.py")
+"""
+    return subprocess.run(
+        [sys.executable, "-c", start + program], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 nobody listens
+def test_nobody_else_is_localhost(host: str) -> None:
+    """It means ::1 to clients as well, before the server's own address; that is held, and shut."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+            port = listening.getsockname()[1]
+            told = {"MLFLOW_HOST": host, "MLFLOW_PORT": str(port)}
+            hold = f'held = serve["held"]({told!r}, patience=0.1)\n'
+            done = served(hold)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    assert done.returncode and f"Somebody else has port {port} of ::" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = served(
+        hold
+        + f"""
+import errno, os, socket
+assert os.get_inheritable(held.fileno())
+with socket.socket() as own:
+    own.bind(("{host}", {port}))
+    own.listen()
+    for reuse in 0, 1:
+        with socket.socket(socket.AF_INET6) as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+            try:
+                other.bind(("::1", {port}))
+                print("bound")
+            except OSError as error:
+                assert error.errno == errno.EADDRINUSE
+    print(socket.create_connection(("localhost", {port})).getpeername()[0])
+"""
+    )
+    assert done.stdout == "127.0.0.1\n", done.stderr
+
+
+def test_what_is_not_localhost_holds_nothing() -> None:
+    for told in (
+        {"MLFLOW_LISTEN_SOCKET": "/run/mlflow/s"},
+        {"MLFLOW_HOST": "192.0.2.7"},
+        {"MLFLOW_HOST": "localhost"},
+    ):
+        assert served(f'print(serve["held"]({told!r}))').stdout == "None\n"
 
 
 # name: (what systemd says that is not as usual, seconds from the start to a file's change,

@@ -62,6 +62,27 @@ def test_an_archive_writes_files_below_its_directory_and_nothing_else(tmp_path: 
                                                               "/link/inner"))}  # fmt: skip
 
 
+def test_names_in_a_store_are_text_of_one_line(tmp_path: Path) -> None:
+    """They stand in the last words of the playbook, for people."""
+    names = ["0/lïnk", "0/a\n  next  sudo sh b", "0/\x1b]0;c\x07\x9b2J"]
+    report = json.dumps({"failure": "", "links": names})
+    show = {
+        "hosts": "localhost", "connection": "local", "gather_facts": False,
+        "vars_files": [f"{ROOT}/roles/mlflow_promote/vars/main.yml"],
+        "tasks": [{"ansible.builtin.copy": {"content": "{{ mlflow_promote_links | to_json }}",
+                                            "dest": f"{tmp_path}/links"},
+                   "vars": {"__mlflow_promote_run": {"stdout_lines": [report]}}}],
+    }  # fmt: skip
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([show]))
+    subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,",
+         tmp_path / "playbook.yml", "-e", f"ansible_python_interpreter={sys.executable}"],
+        cwd=ROOT, capture_output=True, check=True,
+    )  # fmt: skip
+    links = json.loads((tmp_path / "links").read_text())
+    assert links == ["0/lïnk", "0/a?  next  sudo sh b", "0/?]0;c??2J"]
+
+
 # name: (what is set besides the inventory's, who logs in, from where the password comes)
 LOGINS: dict[str, tuple[dict[str, object], str, str]] = {
     "a server that asks nobody": ({}, "", ""),

@@ -83,6 +83,12 @@ def test_other_hosts_reach_tls_and_nothing_else(render: Render) -> None:
     unit = render("seaweedfs.service", **TLS)
     assert "s3.ip.bind" not in unit and "https" not in unit.partition("[Service]")[2]
     assert "-s3.port=8337" in unit and "-s3.cert.file=/run/seaweedfs/tls.pem" in unit
+    # The directory is the service's: root writes nothing there.
+    copies = [line for line in unit.splitlines() if line.startswith("ExecStartPre=+")]
+    assert len(copies) == 2
+    for line in copies:
+        assert "/usr/bin/setpriv --reuid=seaweedfs --regid=seaweedfs --clear-groups " in line
+    assert copies[1].endswith(" /etc/ssl/store.key /run/seaweedfs/tls.key")
     assert "--port 8337 --tls" in unit
     assert "ListenStream=0.0.0.0:8333\n" in render("seaweedfs-s3.socket", **TLS)
     assert "127.0.0.1:8337\n" in render("seaweedfs-s3.service", **TLS)

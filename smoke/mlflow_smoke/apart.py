@@ -35,10 +35,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from mlflow_smoke import interruption, residence
+from mlflow_smoke.report import NO_REPORT
 
 LONGEST = "15min"  # for one part; a model that never ends would keep the smoke for ever
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 REPORT = '{"scenario"'  # how a part's report begins
+DEEPEST = 50  # how many objects and lists may be within one another
 AUTH = "MLFLOW_AUTH_CONFIG_PATH"
 
 SANDBOX = """
@@ -135,11 +137,26 @@ class Outcome:
     def report(self) -> dict[str, Any] | None:
         """The part's own report, if it made one."""
         last = (self.stdout.splitlines() or [""])[-1]
-        try:
-            found: dict[str, Any] | None = json.loads(last) if last.startswith(REPORT) else None
-        except json.JSONDecodeError:
-            return None
-        return found
+        return document(last) if last.startswith(REPORT) else None
+
+
+def document(line: str) -> dict[str, Any] | None:
+    """A JSON object that other parts can read as well; nothing where it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    level = [found]
+    for _ in range(DEEPEST):
+        level = [inner for item in level if isinstance(item, dict | list)
+                 for inner in (item.values() if isinstance(item, dict) else item)]  # fmt: skip
+    return found if isinstance(found, dict) and not level else None
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """What is told on standard input, a line each."""
+    found = [document(line) for line in text.splitlines() if line.strip()]
+    return [NO_REPORT if told is None else told for told in found]
 
 
 @dataclass
@@ -312,8 +329,7 @@ def parts(options: argparse.Namespace) -> Outcome:
     host = Host(options.python, options.address, options.user)
     interruption.heed()
     if options.what == "scenario3":
-        program = sys.stdin.read().splitlines()
-        told = [json.loads(line) for line in program if line.strip()]
+        told = documents(sys.stdin.read())
         return host.run(wanted.part, ["scenario3", *options.arguments], told)
     host.addresses, host.writable = [wanted.tracking_uri], [str(wanted.database.parent)]
     who = access(options.settings, options.administrator, options.password_file)

@@ -36,7 +36,7 @@ from mlflow_smoke.names import (
     SAME,
     TAG,
 )
-from mlflow_smoke.report import CheckFailedError, Kind, Report
+from mlflow_smoke.report import NO_REPORT, CheckFailedError, Kind, Report
 
 PARTS = ("begin", "log", "see", "look", "end")
 ABANDONED = 3600  # seconds after which a smoke that has not removed its users never will
@@ -69,16 +69,19 @@ class Known:
         """Reads standard input, where it is no terminal, and the environment."""
         known = cls(administrator=(os.getenv(VARIABLES[0], ""), os.getenv(VARIABLES[1], "")))
         for line in [] if sys.stdin is None or sys.stdin.isatty() else sys.stdin:
-            document = json.loads(line) if line.strip() else {}
-            if "administrator" in document:
+            try:
+                document = json.loads(line) if line.strip() else {}
+            except (ValueError, RecursionError):
+                document = NO_REPORT
+            if "scenario" in document:  # first: whoever made it may have written the rest as well
+                known.reports.append(document)
+            elif "administrator" in document:
                 known.administrator = document["administrator"]
                 known.permission = document.get("default_permission", "")
             elif "environment" in document:
                 os.environ |= document["environment"]
             elif "lost" in document:
                 known.lost.append(document)
-            elif document:
-                known.reports.append(document)
         return known
 
     @cached_property
@@ -529,11 +532,9 @@ def end(options: argparse.Namespace, known: Known, report: Report) -> None:
     for document in known.reports:
         try:
             report.take(document)
-        except (KeyError, TypeError, ValueError):  # by whoever was in a model
-            advice = "Something else than the smoke has spoken. See who can reach the server."
-            known.lost.append({"lost": "a report", "said": "it is none", "advice": advice})
-            continue
-        report.subject = document["subject"] if "began" in document else report.subject
+            report.subject = document["subject"] if "began" in document else report.subject
+        except Exception:  # whatever somebody in a model could think of
+            known.lost.append(NO_REPORT)
     for lost in known.lost:
         with (
             suppress(CheckFailedError),  # it is no reason to leave anything

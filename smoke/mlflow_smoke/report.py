@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Iterator
@@ -11,6 +12,12 @@ from enum import Enum
 from typing import Any
 
 WIDTH = 100  # columns of the table
+# What is said of a report that nobody can read. Whoever is in a model may have written it.
+NO_REPORT = {
+    "lost": "a report",
+    "said": "it is none",
+    "advice": "Something else than the smoke has spoken. See who can reach the server.",
+}
 
 
 class Kind(Enum):
@@ -110,11 +117,16 @@ class Report:
         self.exit_code = exit_code
 
     def take(self, document: dict[str, Any]) -> None:
-        """Takes over the report of another part of the same smoke, as `document` has made it."""
-        for entry in document["checks"]:
-            check = Check(entry["name"], Kind[entry["kind"].upper()], entry["expected"],
-                          entry["advice"], entry["seen"], entry["seconds"])  # fmt: skip
-            self.checks.append(check)
+        """Takes over the report of another part of the same smoke, as `document` has made it.
+
+        All of it, or nothing: where it could not be shown, that raises what showing it raises.
+        """
+        checks = [Check(entry["name"], Kind[entry["kind"].upper()], entry["expected"],
+                        entry["advice"], entry["seen"], entry["seconds"])
+                  for entry in document["checks"]]  # fmt: skip
+        trial = Report(self.scenario, self.subject, checks=checks, left_out=document["left_out"])
+        json.dumps(trial.document())
+        self.checks += checks
         known = self.document()
         self.facts |= {key: value for key, value in document.items() if key not in known}
         self.left_out = [*dict.fromkeys([*self.left_out, *document["left_out"]])]

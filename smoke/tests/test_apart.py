@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mlflow_smoke import apart
 from mlflow_smoke.cli import run
+from mlflow_smoke.report import NO_REPORT
 
 USERS = {"a": ["smoke-a-0123", "a's password"], "b": ["smoke-b-0123", "b's password"]}
 WHO = {"administrator": ["admin", "her password"], "default_permission": "READ"}
@@ -56,6 +57,17 @@ def test_a_part_that_failed_is_the_last_but_for_the_end(failing: str) -> None:
     host = Host(failing)
     apart.scenario2(host, [], WHO)
     assert host.parts[-3:] == [failing, "end", "look"]
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["}", ": " + "9" * 5000 + "}", ": " + "[" * 90_000 + "]" * 90_000 + "}",
+                 ": " + "[" * 900 + "]" * 900 + "}"]
+)  # fmt: skip
+def test_what_no_program_can_read_is_no_report(nonsense: str) -> None:
+    """A model may have written it; the parts after it are run all the same."""
+    text = f'{{"scenario"{nonsense}'
+    assert apart.Outcome(0, text, "").report is None
+    assert apart.documents(f'{{"a": 1}}\n\n{{}}\n{text}\n') == [{"a": 1}, {}, NO_REPORT]
 
 
 def test_how_people_log_in(tmp_path: Path) -> None:

@@ -116,6 +116,45 @@ def test_a_later_part_says_nothing_of_whom_to_remove(fake: Fake, part: Part) -> 
     assert set(fake.users) == {*Fake().users, "smoke-a-0123"}
 
 
+NOT_SHOWN = {"name": 7, "kind": "model", "expected": 1, "advice": "", "seen": 1, "seconds": "x"}
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"administrator": ["ada", "ada's"], "default_permission": "READ"},
+        {"environment": {"http_proxy": "http://127.0.0.1:1", "no_proxy": ""}},
+        {"lost": "a part"},
+        {"checks": [{**NOT_SHOWN, "kind": 7}]},
+        {"checks": [NOT_SHOWN], "left_out": [], "mlflow_version": "", "interruption": "",
+         "exit_code": 0, "traceback": ""},
+        {"checks": [], "left_out": [7], "mlflow_version": "", "interruption": "",
+         "exit_code": 0, "traceback": ""},
+        {**Report("scenario3", "here").document(), "subject": 7, "checks": {"a": 1}},
+        "}",
+        "9" * 5000,
+    ],
+)  # fmt: skip
+def test_a_report_is_a_report_whatever_it_says(
+    fake: Fake, part: Part, monkeypatch: pytest.MonkeyPatch, lie: Any
+) -> None:
+    """The last part knows the administrator's password: no other tells it where, or as whom."""
+    _, told = part("begin", told=[])
+    work(fake, told[0]["token"])
+    if isinstance(lie, dict):
+        line = json.dumps({"scenario": "scenario3", **lie})
+    else:
+        line = f'{{"scenario": {lie}}}'
+    known = [json.dumps({"administrator": ADMINISTRATOR}), json.dumps(told[0]), line]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(known)))
+    environment = dict(os.environ)
+    report = Report("scenario3", "here")
+    parts.end(cli.parser().parse_args(["scenario3", "end"]), parts.Known.read(), report)
+    assert os.environ.get("http_proxy") == environment.get("http_proxy")
+    assert EXPERIMENT not in fake.experiments and set(fake.users) == set(Fake().users)
+    assert json.dumps(report.document()) and not report.document()["passed"]
+
+
 def test_kept_work_loses_its_users_alone(fake: Fake, part: Part) -> None:
     _, told = part("begin", told=[])
     work(fake, told[0]["token"])

@@ -50,7 +50,7 @@ def test_a_port_that_is_taken(ssh: Run, refuse: Run) -> None:
     [
         ("echo nonsense, and some more of it > {0}/mlflow.db", "is not an SQLite database"),
         ("chown ops: {0}", "belongs to ops"),
-        ("touch {0}/mlflow.db; chown ops: {0}/mlflow.db", "could not write it: chown mlflow:"),
+        ("touch {0}/mlflow.db; chown ops: {0}/mlflow.db", "could not write it: chown -h mlflow:"),
     ],
 )
 def test_a_state_that_is_no_server_s(as_root: Run, refuse: Run, prepare: str, words: str) -> None:

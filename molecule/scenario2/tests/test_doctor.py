@@ -60,7 +60,7 @@ CASES = {
         asked={"tracking_uri": "http://team.example.com:5000"},
     ),
     "artifacts of another owner": Case(
-        ["mlflow, as whom it runs, cannot write", "root:root", f"chown mlflow: {STATE}"],
+        ["mlflow, as whom it runs, cannot write", "root:root", f"chown -h mlflow: {STATE}"],
         f"chown root:root {STATE}/artifacts_local",
         f"chown mlflow:mlflow {STATE}/artifacts_local",
     ),

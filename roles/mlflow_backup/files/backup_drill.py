@@ -25,7 +25,7 @@ import backup_sets as sets
 import drill_models
 from backup import SETTINGS, STATE, Backup, say, target_lock
 from backup_sets import Trouble
-from service_client import NotReady, Server
+from service_client import NotReady, Server, one_line
 from service_settings import parse, read_settings
 
 DIRECTORY = STATE / "drill"
@@ -43,7 +43,8 @@ class Drill:
         self.set = ""
 
     def line(self, what: str, found: str, good: bool = True) -> None:
-        """Note a finding."""
+        """Note a finding. Names of models, and what a sandbox says, are anybody's text."""
+        what, found = one_line(what), one_line(found)
         self.lines.append({"what": what, "found": found, "good": good})
         say(f"{what}: {found}")
 

@@ -31,7 +31,8 @@ def content(entry: dict) -> str:
 def place(home: Path, wanted: str) -> int:
     """Make the file what it should be; '' means none."""
     path = home / ".mlflow/credentials"
-    found = path.read_text() if path.exists() else ""
+    # A pipe there would keep everybody waiting; what is none is replaced.
+    found = path.read_text() if path.is_file() else ""
     if found == wanted and (not wanted or path.stat().st_mode & 0o777 == 0o600):
         return SAME
     if asked["check"]:
@@ -43,7 +44,10 @@ def place(home: Path, wanted: str) -> int:
         return CHANGED
     path.parent.mkdir(mode=0o700, exist_ok=True)
     fresh = path.with_name("credentials.new")
-    fresh.write_text(wanted)
+    if fresh.is_symlink() or fresh.exists():
+        fresh.unlink()
+    with fresh.open("x") as file:
+        file.write(wanted)
     fresh.chmod(0o600)
     fresh.replace(path)
     return CHANGED

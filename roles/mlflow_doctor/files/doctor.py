@@ -134,6 +134,17 @@ def names(uid: int, gid: int) -> str:
         return f"{owner}:{gid}"
 
 
+def give(path: Path, owner: str, mode: str) -> str:
+    """Return the commands by which root gives a path its owner and mode.
+
+    In a directory of somebody else's there may be a link in its place when they are given: chmod
+    follows one, and so is left to the owner.
+    """
+    if path.parent.lstat().st_uid == 0:
+        return f"chown {owner} {path}; chmod {mode} {path}"
+    return f"chown -h {owner} {path}; runuser -u {owner.split(':')[0]} -- chmod {mode} {path}"
+
+
 def paths(pattern: str) -> list[Path]:
     """Return what there is of an absolute pattern."""
     return sorted(Path("/").glob(pattern.lstrip("/")))
@@ -684,7 +695,7 @@ def file_modes(p: Patient) -> Iterator[Finding]:
                 f"{path} is {owner} {mode:04o}, and should be {should} {bits:04o}.",
                 "Others on this host can read or change it, and what it holds is no secret any "
                 "more." if leaks else "The service may not be able to use it.",
-                f"chown {should} {path}; chmod {bits:04o} {path}"
+                give(Path(path), should, f"{bits:04o}")
                 + ("; then think of changing what it holds" if leaks and path.endswith(
                     (".env", ".ini", "password", ".key")) else ""),
             )  # fmt: skip
@@ -705,11 +716,12 @@ def database(p: Patient) -> Iterator[Finding]:
     for kind, uri in p.databases.items():
         for end in ("", "-wal", "-shm") if uri.startswith(SQLITE) else ():
             path = Path(uri[len(SQLITE) :] + end)
-            if path.exists() and (owner := path.owner()) != p["user"]:
+            entry = path.lstat() if path.exists() or path.is_symlink() else None
+            if entry and (owner := names(entry.st_uid, entry.st_gid).split(":")[0]) != p["user"]:
                 yield error(
                     f"{path} belongs to {owner}, and the service runs as {p['user']}.",
                     f"The {kind} database cannot be written: nothing can be logged.",
-                    f"chown {p['user']}: {path}",
+                    f"chown -h {p['user']}: {path}",
                 )
                 return
 
@@ -794,7 +806,7 @@ def artifacts(p: Patient) -> Iterator[Finding]:
                 f"{'write' if directory == path else 'enter'} {directory}: it belongs to {owner}, "
                 f"mode {status.st_mode & 0o7777:04o}.",
                 means,
-                f"chown {user}: {path}; chmod 0750 {path}" if directory == path
+                give(path, f"{user}:", "0750") if directory == path
                 else f"chmod o+x {directory}; or set another {where}",
             )  # fmt: skip
             return

@@ -306,8 +306,11 @@ class Places:
             raise Refused("it lies in no experiment that you may read")
 
     def trace_is_there(self, experiment_id: str, trace_id: str, address: str) -> bool:
-        """Tell whether an address is where MLflow itself puts a trace of an experiment."""
-        return any(
+        """Tell whether an address is where MLflow itself puts a trace of an experiment.
+
+        Its name is whatever the client said: one with a path in it leads to others' data.
+        """
+        return guard_places.is_name(trace_id) and any(
             address == f"{own.rstrip('/')}/traces/{trace_id}/artifacts"
             for _, own in self.store.locations(experiment_id)
         )

@@ -80,6 +80,11 @@ def checked(path: str) -> tuple[str, ...]:
     return found
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a text is one name in a path, to whoever reads it."""
+    return text not in ("", ".", "..") and "/" not in text and not DOUBTFUL.search(text)
+
+
 def root(address: str) -> Place:
     """Return the place of a root that the administrator wrote: a directory, or s3://bucket/prefix.
 

@@ -14,9 +14,12 @@ that CA get past.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import ssl
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,11 @@ from mlflow.version import VERSION
 
 # Seconds that requests under way may still take when the service is told to stop.
 GRACE = 5
+
+# What else `localhost` is where the server listens here. Seconds that another may have it: a
+# connection that was closed keeps an address for sixty.
+TWINS = {"127.0.0.1": "::1", "0.0.0.0": "::"}  # noqa: S104 what is held is shut
+PATIENCE = 65.0
 
 # What the web server runs, and where it finds that.
 GUARD = "guard:application"
@@ -63,8 +71,42 @@ def adapted(command: list[str], settings: Mapping[str, str]) -> list[str]:
     return [*options, application]
 
 
+def held(settings: Mapping[str, str], patience: float = PATIENCE) -> socket.socket | None:
+    """Hold the address that `localhost` means besides the server's own, for this process to keep.
+
+    Clients try it first. Bound and not listening, it refuses them, and they go on to the server;
+    left free, it would be anybody's on this host to be taken for the server.
+    """
+    twin = TWINS.get(settings.get("MLFLOW_HOST", "127.0.0.1"))
+    if not twin or settings.get("MLFLOW_LISTEN_SOCKET"):
+        return None
+    port, deadline = int(settings.get("MLFLOW_PORT", "5000")), time.monotonic() + patience
+    while True:
+        try:
+            holding = socket.socket(socket.AF_INET6)
+        except OSError:
+            return None  # a kernel without IPv6
+        try:
+            holding.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            holding.bind((twin, port))
+        except OSError as error:
+            holding.close()
+            if error.errno != errno.EADDRINUSE:
+                return None  # a host without such an address
+        else:
+            holding.set_inheritable(True)
+            return holding
+        if time.monotonic() > deadline:
+            raise SystemExit(
+                f"serve.py: Somebody else has port {port} of {twin}, and would be taken for this "
+                f"server by whoever asks localhost: ss -ltnp 'sport = {port}' says who."
+            )
+        time.sleep(0.5)
+
+
 def main() -> None:
     """Hand over to MLflow's own command line."""
+    twin = held(os.environ)  # for as long as this process lives, whatever it becomes
     start_child = mlflow.server._exec_cmd
     # With job execution the waiting process is of use: it owns the job runner.
     keep_parent = os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true") != "false"
@@ -80,6 +122,7 @@ def main() -> None:
 
     mlflow.server._exec_cmd = start
     cli(["server", *sys.argv[1:]])
+    del twin
 
 
 if __name__ == "__main__":

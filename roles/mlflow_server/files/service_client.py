@@ -6,17 +6,55 @@ Nothing but the standard library is used, so that any Python 3.9 or later runs i
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
+import ipaddress
+import os
 import shutil
 import socket
 import ssl
+import sys
+from pathlib import Path
 from typing import BinaryIO
 
 from service_settings import authentication
 
+FIRST_PERSON = 1000  # the service's user is a system user: the role refuses others
+
 
 class NotReady(Exception):
     """The server is not ready; the message is a sentence for people."""
+
+
+def listeners(host: str, port: int) -> set[int]:
+    """Return the users of what listens at an address of this host, or at all of them."""
+    found, asked = set(), ipaddress.ip_address(host)
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            for line in Path("/proc/self/net", table).read_text().splitlines()[1:]:
+                fields = line.split()
+                place, _, number = fields[1].partition(":")
+                if fields[3] != "0A" or int(number, 16) != port:
+                    continue
+                words = (place[start : start + 8] for start in range(0, len(place), 8))
+                raw = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
+                at = ipaddress.ip_address(raw)
+                at = getattr(at, "ipv4_mapped", None) or at
+                if at == asked or at.is_unspecified:
+                    found.add(int(fields[7]))
+    return found
+
+
+def is_service(user: int) -> bool:
+    """Tell whether a user may be the service's: the present one, or, where root asks, no person."""
+    own = os.geteuid()
+    return user == own or (own == 0 and user < FIRST_PERSON)
+
+
+def one_line(text: str) -> str:
+    """Return somebody else's text without what a terminal obeys."""
+    words = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -31,6 +69,21 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
+
+
+class PlainConnection(http.client.HTTPConnection):
+    """HTTP that a password is told over: to the service, and to nobody who took its port."""
+
+    def connect(self) -> None:
+        """Connect, and look whom to: while the service was down, its port was anybody's."""
+        super().connect()
+        users = listeners(self.sock.getpeername()[0], self.port)
+        if not users or not all(map(is_service, users)):
+            self.close()
+            raise ConnectionError(
+                f"it is not the service's, but of user {', '.join(map(str, users)) or '(gone)'}, "
+                "who is told no password"
+            )
 
 
 class TLSConnection(http.client.HTTPSConnection):
@@ -84,7 +137,8 @@ class Server:
             return UnixConnection(self.unix, self.timeout)
         if self.settings.get("MLFLOW_LISTEN_TLS_CERTIFICATE"):
             return TLSConnection(self.host, self.port, self.settings, self.timeout)
-        return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+        kind = PlainConnection if "Authorization" in self.headers else http.client.HTTPConnection
+        return kind(self.host, self.port, timeout=self.timeout)
 
     def request(
         self, step: str, method: str, path: str, body: bytes = b"", into: BinaryIO | None = None
@@ -122,6 +176,6 @@ class Server:
                 "configuration holds; was it changed elsewhere?"
             )
         if answer.status >= http.client.MULTIPLE_CHOICES:
-            words = " ".join(content.decode(errors="replace").split())[:300]
+            words = one_line(content.decode(errors="replace"))[:300]
             raise NotReady(f"{step}: HTTP {answer.status} from {self.address}: {words}")
         return content
