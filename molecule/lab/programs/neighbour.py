@@ -102,13 +102,13 @@ made(NEIGHBOUR, "POST", f"{API}/registered-models/create", {"name": f"{NAME}-mod
 
 def grant(permission: str) -> bool:
     """Give the neighbour a permission on the owner's experiment; tell whether there is such."""
-    name = NEIGHBOUR.partition(":")[0]
     given = {
-        "username": name,
+        "username": NEIGHBOUR.partition(":")[0],
         "resource_type": "experiment",
         "resource_id": experiment,
-        "permission": permission,
     }
+    ask(OWNER, "POST", f"{API3}/users/permissions/revoke", given)  # an earlier one
+    given["permission"] = permission
     return ask(OWNER, "POST", f"{API3}/users/permissions/grant", given)[0] == 200
 
 

@@ -59,7 +59,7 @@ END_OF_PYTHON
 BREAK = """
 mkdir -p /etc/systemd/system/mlflow.service.d
 cd /etc/systemd/system/mlflow.service.d
-printf '[Service]\\nExecStartPre=/bin/sh -c "! rm broken"\\n' > break.conf
+printf '[Service]\\nExecStartPre=/bin/sh -c "! rm /var/lib/mlflow/broken"\\n' > break.conf
 runuser -u mlflow touch /var/lib/mlflow/broken
 systemctl daemon-reload
 """

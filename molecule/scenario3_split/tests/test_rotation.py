@@ -74,9 +74,9 @@ def test_a_client_goes_on_while_it_changes(lab: Lab) -> None:
 def test_where_one_server_does_not_start_all_have_the_old_one_again(lab: Lab) -> None:
     """The last one, when the first has the new one already and the database too."""
     held = [lab.root(host, "sha256sum /etc/mlflow/*") for host in SERVERS]
-    drop_in = "/etc/systemd/system/mlflow.service.d"
-    lab.root(SERVERS[-1], f"mkdir -p {drop_in}; runuser -u mlflow touch /var/lib/mlflow/broken; "
-             f"printf '[Service]\\nExecStartPre=sh -c \"! rm broken\"\\n' > {drop_in}/break.conf; "
+    drop_in, flag = "/etc/systemd/system/mlflow.service.d", "/var/lib/mlflow/broken"
+    lab.root(SERVERS[-1], f"mkdir -p {drop_in}; runuser -u mlflow touch {flag}; "
+             f"printf '[Service]\\nExecStartPre=sh -c \"! rm {flag}\"\\n' > {drop_in}/break.conf; "
              "systemctl daemon-reload")  # fmt: skip
     try:
         said = lab.play("rotate.yml", code=2, rotate="database_password")
