@@ -14,6 +14,7 @@ that CA get past.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -21,6 +22,7 @@ import ssl
 import sys
 import time
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from mlflow.version import VERSION
 
 # Seconds that requests under way may still take when the service is told to stop.
 GRACE = 5
+# Seconds that a worker may be silent before uvicorn takes another.
+SILENCE = 30
 
 # What else `localhost` is where the server listens here. Seconds that another may have it: a
 # connection that was closed keeps an address for sixty.
@@ -39,6 +43,18 @@ PATIENCE = 65.0
 # What the web server runs, and where it finds that.
 GUARD = "guard:application"
 LIBRARY = Path(__file__).resolve().parent
+
+
+def patient() -> list[str]:
+    """Return the option by which uvicorn gives a worker time to start, where it has it (0.37).
+
+    Otherwise it ends one that is silent for 5 s, and on a busy host MLflow is not imported by then:
+    worker after worker is ended, and the server never becomes ready.
+    """
+    with contextlib.suppress(PackageNotFoundError):
+        if tuple(map(int, version("uvicorn").split(".")[:2])) >= (0, 37):
+            return ["--timeout-worker-healthcheck", str(SILENCE)]
+    return []
 
 
 def adapted(command: list[str], settings: Mapping[str, str]) -> list[str]:
@@ -56,6 +72,7 @@ def adapted(command: list[str], settings: Mapping[str, str]) -> list[str]:
     else:
         application = GUARD
         options += ["--app-dir", str(LIBRARY), "--timeout-graceful-shutdown", str(GRACE)]
+        options += patient()
         if "--factory" not in options:
             options.append("--factory")
         if socket:
