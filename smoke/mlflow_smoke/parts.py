@@ -302,8 +302,11 @@ def log(options: argparse.Namespace, known: Known, report: Report) -> None:
     with report.check("another client, mid-run", Kind.TRACKING, expected, AGAIN) as check:
         check.seen = midway
 
-    with report.check(f"A loads runs:/.../{MODEL}", Kind.MODEL, SAME, AGAIN) as check:
-        check.seen, files = load(f"runs:/{run_id}/{MODEL}", trained.predictions)
+    # From S3 behind the server, MLflow 3's client takes minutes to find that a model is not below
+    # its run: the server answers 500 where there is no object, and the client asks again and again.
+    if options.scenario == "scenario2":
+        with report.check(f"A loads runs:/.../{MODEL}", Kind.MODEL, SAME, AGAIN) as check:
+            check.seen, _ = load(f"runs:/{run_id}/{MODEL}", trained.predictions)
 
     with report.check("A registers the model", Kind.REGISTRY, "READY", AGAIN) as check:
         name = f"{REGISTERED_MODEL}-smoke-{token}"
@@ -316,7 +319,7 @@ def log(options: argparse.Namespace, known: Known, report: Report) -> None:
 
     uri = f"models:/{model}/{registered.version}"
     with report.check(f"A loads {uri.replace(token, '...')}", Kind.MODEL, SAME, AGAIN) as check:
-        check.seen, _ = load(uri, trained.predictions)
+        check.seen, files = load(uri, trained.predictions)
     with report.check(f"A's picture {PICTURE}", Kind.ARTIFACTS, "there", AGAIN) as check:
         report.facts["files"] = files | download(f"runs:/{run_id}/{PICTURE}")
         check.seen = "there"

@@ -22,7 +22,7 @@ def test_a_server_that_was_taken_over_gains_nothing_on_a_client(lab: Lab) -> Non
         waiting = pool.submit(lab.program, SERVER, "overwrite", "sudo python3", arguments=arguments)
         said = ended(lab.command("smoke.yml"), 2)
         heard: list[dict[str, Any]] = json.loads(waiting.result())
-    assert "predictions the same" not in said.partition("A loads runs:")[2][:60]
+    assert "predictions the same" not in said.partition("A loads models:")[2][:60]
     assert heard  # or this test has shown nothing
     for seen in heard:
         assert seen["host"] != SERVER.partition(".")[0]
