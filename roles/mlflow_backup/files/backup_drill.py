@@ -29,6 +29,7 @@ from service_client import NotReady, Server, one_line
 from service_settings import parse, read_settings
 
 DIRECTORY = STATE / "drill"
+WORK = DIRECTORY / "work"
 REPORT = STATE / "drill.json"
 USER = "mlflow-drill"
 UNIT = "mlflow-backup-drill.service"
@@ -209,7 +210,7 @@ def sandbox(verb: str) -> dict[str, Any]:
     unit = f"mlflow-backup-sandbox@{verb}.service"
     done = subprocess.run(["systemctl", "start", unit], capture_output=True, check=False)
     try:
-        found: dict[str, Any] = json.loads(as_drill("cat", f"{DIRECTORY}/work/{verb}.json"))
+        found: dict[str, Any] = json.loads(as_drill("cat", str(WORK / f"{verb}.json")))
     except (OSError, ValueError) as error:
         raise Trouble(f"{unit} failed: journalctl -u {unit}") from error
     if done.returncode:
