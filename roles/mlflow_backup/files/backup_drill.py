@@ -67,7 +67,7 @@ class Drill:
         manifest = self.fetch()
         account = pwd.getpwnam(USER)
         (DIRECTORY / "set/secrets.env").unlink()
-        (DIRECTORY / "work").mkdir()
+        WORK.mkdir()
         # The directory itself stays root's: what root makes in it later is where it should be.
         for name in ("set", "work"):
             give(DIRECTORY / name, account)
