@@ -54,6 +54,21 @@ class HostByHost(LoadScopeScheduling):  # type: ignore[misc]
         return f"{scenario(path)} {max(here, key=len)}" if here else nodeid
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test that works on hosts and whose name says nothing of which.
+
+    It would run beside the tests of those hosts, and break them or be broken.
+    """
+    for item in items:
+        path, name = Path(item.path), item.name.partition("[")[2]
+        if not path.is_relative_to(ROOT / "molecule") or scenario(path) in TOGETHER:
+            continue
+        known = {host for group in groups(path).values() for host in group["hosts"]}
+        works = known and "lab" in getattr(item, "fixturenames", ())
+        if works and not any(host in name for host in known):
+            raise pytest.UsageError(f"{item.nodeid}: parametrize it with the host it works on.")
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> HostByHost:
     """Say how tests are spread where there are several workers (--numprocesses)."""
     return HostByHost(config, log)

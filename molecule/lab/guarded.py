@@ -32,7 +32,8 @@ def neighbour(lab: Lab, server: str, client: str, *, gateway: bool = False) -> d
 def routes(lab: Lab, server: str) -> dict[str, Any]:
     """Hold the routes of the application that a server has against the guard's table."""
     command = (
-        "cd $(mktemp -d) && sudo chown nobody . && "
-        f"sudo -u nobody env HOME=$PWD PYTHONPATH={LIBRARY} /opt/mlflow/current/bin/python"
+        "home=$(mktemp -d) && trap 'cd /; sudo rm -r $home' EXIT && cd $home && "
+        "sudo chown nobody . && "
+        f"sudo -u nobody env HOME=$home PYTHONPATH={LIBRARY} /opt/mlflow/current/bin/python"
     )
     return dict(json.loads(lab.program(server, "routes", command).splitlines()[-1]))

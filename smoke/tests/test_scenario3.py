@@ -19,7 +19,6 @@ from mlflow_smoke.report import CheckFailedError, Kind, Report
 
 SMOKE = Path(__file__).parents[1]
 OLD = f"{int(time.time()) - 4000:08x}0123456789ab"
-YOUNG = f"{int(time.time()) - 60:08x}0123456789ab"
 
 Part = Callable[..., tuple[int, list[dict[str, Any]]]]
 
@@ -197,7 +196,8 @@ def test_a_part_that_failed_fails_the_whole_and_leaves_nothing(
 
 
 def test_abandoned_smokes_are_removed(fake: Fake, part: Part) -> None:
-    people = {f"smoke-a-{YOUNG}": "", "smoke-a-5eed": "", f"smoke-b-{'x' * 20}": ""}
+    young = f"{int(time.time()) - 60:08x}0123456789ab"  # now: a whole run lasts an hour
+    people = {f"smoke-a-{young}": "", "smoke-a-5eed": "", f"smoke-b-{'x' * 20}": ""}
     fake.users |= {**people, f"smoke-b-{OLD}": ""}
     work(fake, OLD)
     assert part("begin", told=[])[0] == 0

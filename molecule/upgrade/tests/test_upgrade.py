@@ -108,20 +108,22 @@ def upgrade(
 UNGUARDED: dict[str, Any] = {"mlflow_version": OLD, "mlflow_server_accept_unguarded": False}
 
 
-def test_an_unguarded_version_is_not_installed(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", [SPARE])
+def test_an_unguarded_version_is_not_installed(lab: Lab, host: str, tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.yml"
-    inventory.write_text(json.dumps({"scenario2": {"hosts": {SPARE: lab.hosts[SPARE]}}}))
+    inventory.write_text(json.dumps({"scenario2": {"hosts": {host: lab.hosts[host]}}}))
     said = ended(lab.command("scenario2.yml", inventory=inventory, **UNGUARDED), 2)
     said = " ".join(said.split())
     for word in ("whoever reaches the port reads any file", "mlflow_server_accept_unguarded: true"):
         assert word in said
     assert "Nothing was changed" in said
-    lab.root(SPARE, "test ! -e /opt/mlflow && test ! -e /etc/mlflow")
+    lab.root(host, "test ! -e /opt/mlflow && test ! -e /etc/mlflow")
 
 
-def test_an_unguarded_version_goes_on_serving(lab: Lab) -> None:
+@pytest.mark.parametrize("host", [SQLITE])
+def test_an_unguarded_version_goes_on_serving(lab: Lab, host: str) -> None:
     """Where it is; and who runs the playbook is told what to do."""
-    arguments = ("--limit", SQLITE, "--skip-tags", "smoke")
+    arguments = ("--limit", host, "--skip-tags", "smoke")
     said = " ".join(lab.play("scenario2.yml", *arguments, **UNGUARDED).split())
     assert "goes on serving it. Upgrade: set mlflow_version to 3 or later" in said
     assert "changed=0" in said
@@ -278,9 +280,10 @@ def test_the_host_dies(lab: Lab, unharmed: str) -> None:
     until(lab, unharmed, {"put back"})
 
 
-def test_an_upgrade_within_3(lab: Lab, before: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("host", [POSTGRESQL])
+def test_an_upgrade_within_3(lab: Lab, before: Callable[..., Any], host: str) -> None:
     """To an older 3 first; from there, with what only 3 logs, to the new one and back again."""
-    host, known = POSTGRESQL, before(POSTGRESQL)
+    known = before(host)
     said = upgrade(lab, host, code=0, to=MIDDLE)
     assert f"MLflow {MIDDLE} instead of {OLD} on {host}" in said
     assert serves(lab, host) == MIDDLE
