@@ -42,6 +42,45 @@ chmod 0640 /root/canary/file
 runuser -u mlflow -- sh -euc '{LINK}
 for name in json sqlite3 uvicorn; do echo "raise SystemExit(1)" > $name.py; done'
 """
+# All that the service and a person have is such a link, and the service is down: whoever opens its
+# files next is one of ours.
+EVERYTHING = """
+systemctl stop mlflow
+runuser -u mlflow -- sh -euc 'cd /var/lib/mlflow; mkdir .all
+for name in *; do mv $name .all; ln -s /root/canary $name; done
+ln -sfn /root/canary/file mlflow.db'
+"""
+BACK = """
+runuser -u mlflow -- sh -euc 'cd /var/lib/mlflow; rm *; mv .all/* .; rmdir .all'
+systemctl reset-failed mlflow
+systemctl start mlflow
+"""
+PERSONS = "mkdir store && ln -s /root/canary store/mlruns && ln -s /root/canary .mlflow"
+# What each playbook answers then; an empty text where it only installs what runs with the service's
+# own rights, later.
+ANSWERS = {
+    "scenario2.yml": "leads through the link /var/lib/mlflow/artifacts_local -> /root/canary",
+    "doctor.yml": "services, file modes, database, connection",
+    "smoke.yml": "expected readable; seen: OperationalError: unable to open database file",
+    "upgrade.yml": "only what works is switched",
+    "backup.yml": "artifacts_local in it is a link of user",
+    "restore_drill.yml": "has no backups of its own yet",
+    "restore.yml": "There is no backup in",
+    "rotate.yml": "the database must answer: [Errno 13] Permission denied",
+    "reset.yml": "Permission denied: '/var/lib/mlflow/mlflow.db'",
+    "promote.yml": "mlruns in it is a link of user",
+    "deploy_model.yml": "does not answer",
+    "clean.yml": "",
+    "monitoring.yml": "",
+}
+EXTRA = {
+    "upgrade.yml": {"mlflow_version": "3.15.2"},
+    "restore.yml": {"mlflow_restore_confirm": HOSTS},
+    "rotate.yml": {"rotate": "secret_keys"},
+    "reset.yml": {"mlflow_server_reset_confirm": HOSTS},
+    "promote.yml": {"mlflow_promote_source": "/home/ada/store/mlruns"},
+    "deploy_model.yml": {"mlflow_model_serving_model": "models:/served-iris@champion"},
+}
 LOOK = "stat -c '%n %U %G %a %Z' /root/canary /root/canary/*; cat /root/canary/*"
 
 SEARCH = """-d '{"experiment_ids": ["0"]}' http://localhost:5000/api/2.0/mlflow/runs/search"""
@@ -134,6 +173,24 @@ def test_no_link_leads_root_astray(
     finally:
         ssh("rm json.py", user="ops")
     assert root(LOOK) == before
+
+
+def test_no_playbook_is_led_astray(ssh: Run, root: Run, playbook: Callable[..., list[str]]) -> None:
+    """Each ends with a sentence, and what the links lead to is as it was."""
+    before = root(EVERYTHING + LOOK)
+    ssh(PERSONS)
+    try:
+        for name, answer in ANSWERS.items():
+            code = 2 if answer else 0
+            said = ended(playbook(name, user="ops", **EXTRA.get(name, {})), code)
+            assert "Traceback" not in said, said
+            assert answer in " ".join(said.split()), said
+        root("for unit in mlflow-gc mlflow-health; do systemctl start $unit || true; done")
+    finally:
+        ssh("rm -r store .mlflow")
+        after = root(LOOK)
+        root(BACK)
+    assert after == before
 
 
 def test_with_its_name_no_trace_is_left(
