@@ -68,6 +68,7 @@ seen = {
                     "/run/postgresql/.s.PGSQL.5432", "/run/mlflow/mlflow.sock"),
     "others": can(read, *glob.glob("/proc/[0-9]*/environ")) != [f"/proc/{os.getpid()}/environ"],
     "words": [key for key in os.environ if "PASSWORD" in key or "SECRET" in key or "SUDO" in key],
+    "login": os.environ.get("MLFLOW_TRACKING_USERNAME", ""),
     "host": socket.gethostname(),
 }
 can(write, "/tmp", "/var/tmp")
@@ -103,7 +104,7 @@ def ask(path: str, body: Any, method: str = "POST") -> Any:
         f"{ADDRESS}/api/2.0/{path}", data, HEADERS, method=method
     )
     try:
-        with urllib.request.urlopen(request, timeout=10, context=TRUST) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60, context=TRUST) as answer:  # noqa: S310
             return json.loads(answer.read() or b"{}")
     except OSError:
         return None
