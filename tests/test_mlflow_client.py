@@ -173,6 +173,32 @@ def test_a_home_that_is_missing_is_named(tmp_path: Path) -> None:
     assert "hush" not in done.stderr
 
 
+# All is root's on this host, but for one directory.
+HERS = """
+import os
+os.geteuid, real = lambda: 0, os.lstat
+def lstat(path):
+    mode, *rest = real(path)
+    rest[3] = int(path == {!r})
+    return os.stat_result([mode & ~0o1022, *rest])
+os.lstat = lstat
+"""
+
+
+@pytest.mark.parametrize("way", ["hers/client", "link/client", "opt/../hers/client", "opt/client"])
+def test_what_everybody_sources_is_changed_by_root_alone(tmp_path: Path, way: str) -> None:
+    """Whose directory it is decides, by whatever name it is called."""
+    for name in ("hers", "opt"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("hers")
+    asked = json.dumps({"project": f"{tmp_path}/{way}", "users": []})
+    probe = HERS.format(f"{tmp_path}/hers") + (FILES / "probe.py").read_text()
+    command = [sys.executable, "-I", "-c", probe, asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    trap = ["", ""] if way == "opt/client" else [f"{tmp_path}/hers", pwd.getpwuid(1).pw_name]
+    assert json.loads(done.stdout) == {"strangers": [], "trap": trap}
+
+
 # name: (variables, words that the one error must have)
 BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
     "no address": ({"mlflow_client_tracking_uri": ""}, ["mlflow_client_tracking_uri", "https://"]),

@@ -63,15 +63,18 @@ def test_an_archive_writes_files_below_its_directory_and_nothing_else(tmp_path: 
 
 
 def test_names_in_a_store_are_text_of_one_line(tmp_path: Path) -> None:
-    """They stand in the last words of the playbook, for people."""
+    """They stand in the last words of the playbook, for people, or in those it fails with."""
     names = ["0/lïnk", "0/a\n  next  sudo sh b", "0/\x1b]0;c\x07\x9b2J"]
-    report = json.dumps({"failure": "", "links": names})
+    report = json.dumps({"failure": f"No {names[1]}{names[2]}", "carried": 0, "links": names})
+    role = ROOT / "roles/mlflow_promote"
+    *_, fail = yaml.safe_load((role / "tasks/carry.yml").read_text())
+    words = "{{ [mlflow_promote_links, ansible_failed_result.msg] | to_json }}"
     show = {
         "hosts": "localhost", "connection": "local", "gather_facts": False,
-        "vars_files": [f"{ROOT}/roles/mlflow_promote/vars/main.yml"],
-        "tasks": [{"ansible.builtin.copy": {"content": "{{ mlflow_promote_links | to_json }}",
-                                            "dest": f"{tmp_path}/links"},
-                   "vars": {"__mlflow_promote_run": {"stdout_lines": [report]}}}],
+        "vars_files": [f"{role}/defaults/main.yml", f"{role}/vars/main.yml"],
+        "vars": {"mlflow_promote_source": "/s", "__mlflow_promote_run": {"stdout_lines": [report]}},
+        "tasks": [{"block": [fail], "rescue": [
+            {"ansible.builtin.copy": {"content": words, "dest": f"{tmp_path}/words"}}]}],
     }  # fmt: skip
     (tmp_path / "playbook.yml").write_text(yaml.safe_dump([show]))
     subprocess.run(
@@ -79,8 +82,9 @@ def test_names_in_a_store_are_text_of_one_line(tmp_path: Path) -> None:
          tmp_path / "playbook.yml", "-e", f"ansible_python_interpreter={sys.executable}"],
         cwd=ROOT, capture_output=True, check=True,
     )  # fmt: skip
-    links = json.loads((tmp_path / "links").read_text())
+    links, failure = json.loads((tmp_path / "words").read_text())
     assert links == ["0/lïnk", "0/a?  next  sudo sh b", "0/?]0;c??2J"]
+    assert failure.splitlines()[0] == "No 0/a next sudo sh b0/?]0;c??2J"
 
 
 # name: (what is set besides the inventory's, who logs in, from where the password comes)

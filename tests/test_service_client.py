@@ -1,9 +1,12 @@
 """The server of a host, asked as its administrator: whom her password is told."""
 
+import contextlib
+import http.client
 import http.server
 import os
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +94,23 @@ def test_who_listens_where(family: socket.AddressFamily, at: str) -> None:
         for asked, there in here.items():
             assert listeners(asked, port) == ({os.geteuid()} if there else set()), asked
         assert listeners("127.0.0.1", port + 1) == set()
+
+
+def test_a_client_of_another_kind_tells_no_person(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's, say: a program that root starts has no other connection to this host."""
+    monkeypatch.setattr(socket.socket, "connect", socket.socket.connect)  # back again, at the end
+    service_client.only_to_service()
+    url = f"http://127.0.0.1:{settings['MLFLOW_PORT']}/"
+    own = os.geteuid()
+    refused = pytest.raises(http.client.HTTPException, match="not the service's, but of user")
+    for user, told in ((999, True), (1000, False), (own, own == 0)):
+        monkeypatch.setattr(service_client, "listeners", lambda *_, user=user: {user})
+        Listener.heard.clear()
+        with contextlib.nullcontext() if told else refused:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url).close()
+        assert bool(Listener.heard) == told, user
 
 
 def test_who_has_no_password_asks_anybody(

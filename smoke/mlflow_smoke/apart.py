@@ -71,12 +71,14 @@ class Host:
         addresses: the server, and what else it sends its clients to: all that a part reaches.
         user: the server's account.
         writable: what that account may write, as SQLite wants even of those who only read.
+        login: whether people log in. Parts then see whose the server's port is.
     """
 
     python: str
     addresses: list[str]
     user: str
     writable: list[str] = field(default_factory=list)
+    login: bool = False
 
     def run(self, part: str, command: list[str], told: list[dict[str, Any]]) -> Outcome:
         """Runs one part, and waits for its end.
@@ -98,6 +100,7 @@ class Host:
                 found = reachable(self.addresses)
                 told = [{"environment": found.proxies}, *told]
                 properties = ["DynamicUser=yes", f"InaccessiblePaths={HIDDEN}"]
+                properties += ["PrivateUsers=no"] * self.login  # in one's own, all others are one
                 properties += ["RestrictAddressFamilies=AF_INET AF_INET6", "IPAddressDeny=any"]
                 properties += [f"IPAddressAllow={address}" for address in found.addresses]
                 hosts = folder / "hosts"
@@ -333,4 +336,5 @@ def parts(options: argparse.Namespace) -> Outcome:
         return host.run(wanted.part, ["scenario3", *options.arguments], told)
     host.addresses, host.writable = [wanted.tracking_uri], [str(wanted.database.parent)]
     who = access(options.settings, options.administrator, options.password_file)
+    host.login = bool(who)
     return scenario2(host, options.arguments, who)

@@ -1,8 +1,14 @@
 """What B may do with A's work follows from the default permission, and from nothing else."""
 
+import argparse
+import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import service_client
+from fakes import ADMINISTRATOR, Fake, serve
 from mlflow_smoke import http, parts
 from mlflow_smoke.names import OF_B
 from mlflow_smoke.report import CheckFailedError, Kind, Report
@@ -81,6 +87,20 @@ def test_a_single_hole_is_seen(there: str, hole: str) -> None:
         return
     with pytest.raises(CheckFailedError):
         tried(there, there, hole)
+
+
+def test_a_login_is_told_to_the_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is down, any account of its host may listen there instead."""
+    monkeypatch.setattr(parts, "LIBRARY", Path(service_client.__file__).parent)
+    monkeypatch.setattr(socket.socket, "connect", socket.socket.connect)  # back again, at the end
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(service_client, "listeners", lambda *_: {1000})
+    with serve(Fake()) as fake:
+        report = Report("scenario2", "here")
+        options = argparse.Namespace(scenario="scenario2", part="begin", tracking_uri=fake.address)
+        with pytest.raises(CheckFailedError):
+            parts.begin(options, parts.Known(administrator=ADMINISTRATOR), report)
+    assert "not the service's, but of user 1000, who is told no password" in report.failure
 
 
 def test_every_documented_value_is_known() -> None:

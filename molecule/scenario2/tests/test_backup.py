@@ -287,8 +287,33 @@ PREDICT = "http://127.0.0.1:5001/models/to-be-backed-up/invocations"
 INPUTS = """--json '{"inputs": [[5.1, 3.5, 1.4, 0.2]]}' -H 'Host: localhost:5001'"""
 
 
-def test_users_come_to_a_server_that_has_data_and_go_again(root: Run, ssh: Run, play: Run) -> None:
-    """The smoke, a backup, its drill, the doctor and a served model know how to log in."""
+# Any account may listen there while the server is down; this one keeps what it is told.
+THIEF = """
+mkdir -p ~/store/0; cat > ~/store/0/meta.yaml <<'END'
+{artifact_location: file:///home/ada/store/0, experiment_id: '0', lifecycle_stage: active, name: x}
+END
+cat > thief.py <<'END'
+import http.server
+class Thief(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        with open("told", "a") as file:
+            print(self.headers.get("Authorization", "nothing"), file=file)
+        self.send_error(503)
+    do_POST = do_PUT = do_DELETE = do_GET
+http.server.ThreadingHTTPServer(("127.0.0.1", 5000), Thief).serve_forever()
+END
+rm -f told; nohup python3 thief.py > /dev/null 2>&1 & echo $!
+until curl -s -o /dev/null localhost:5000; do sleep 0.2; done
+"""
+
+
+def test_users_come_to_a_server_that_has_data_and_go_again(
+    root: Run, ssh: Run, play: Run, refused: Run
+) -> None:
+    """The smoke, a backup, its drill, the doctor and a served model know how to log in, and where.
+
+    (So does a promotion.)
+    """
 
     def status(address: str) -> str:
         return ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {address}").strip()
@@ -305,6 +330,19 @@ def test_users_come_to_a_server_that_has_data_and_go_again(root: Run, ssh: Run, 
         play("deploy_model.yml", user="ops", **users, **model)
         asked = f"{PREDICT} {INPUTS}"
         assert [status(f"{asked} {who}") for who in ("", login)] == ["401", "200"]
+        root("systemctl stop mlflow")
+        thief = ssh(THIEF).strip()
+        try:
+            for name, extra in {
+                "smoke.yml": {},
+                "promote.yml": {"mlflow_promote_source": "/home/ada/store"},
+                "deploy_model.yml": model,
+            }.items():
+                assert "who is told no password" in refused(name, user="ops", **users, **extra)
+        finally:
+            ssh(f"kill {thief}")
+            root("systemctl start mlflow")
+        assert set(ssh("cat told; rm -r told thief.py store").splitlines()) == {"nothing"}
     finally:
         play("deploy_model.yml", user="ops", mlflow_model_serving_state="absent", **users, **model)
         root(

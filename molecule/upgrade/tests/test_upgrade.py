@@ -329,6 +329,21 @@ def test_a_downgrade_is_refused(lab: Lab, host: str) -> None:
     playbook = {SQLITE: "scenario2.yml", POSTGRESQL: "scenario3.yml"}[host]
     said = " ".join(lab.play(playbook, "--limit", host, code=2, mlflow_version=OLD).split())
     assert f"would be a downgrade of {host} from MLflow {NEW} to {OLD}" in said
-    assert f"playbooks/restore.yml -e mlflow_version={OLD} -e mlflow_backup_set=" in said
+    word = "-e mlflow_server_accept_unguarded=true"  # restore.yml wants it, too
+    assert f"playbooks/restore.yml -e mlflow_version={OLD} {word} -e mlflow_backup_set=" in said
     assert "Nothing was changed" in said
+    assert serves(lab, host) == NEW
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_restore_brings_no_unguarded_version(lab: Lab, host: str) -> None:
+    saved = lab.root(host, "ls -d /var/lib/mlflow-switch/*/ | tail -1").strip()
+    before = lab.root(host, "ls -A /opt/mlflow")
+    asked = {"mlflow_restore_saved": saved, "mlflow_restore_confirm": host, **UNGUARDED}
+    said = " ".join(lab.play("restore.yml", "--limit", host, code=2, **asked).split())
+    who = {SQLITE: "whoever reaches the port", POSTGRESQL: "every user"}[host]
+    for word in (f"{who} reads any file", "mlflow_server_accept_unguarded: true"):
+        assert word in said
+    assert "Nothing was changed" in said and "changed=0" in said
+    assert lab.root(host, "ls -A /opt/mlflow") == before
     assert serves(lab, host) == NEW

@@ -43,6 +43,7 @@ from urllib.parse import urlencode, urlsplit
 
 ROOT = Path("/var/lib/mlflow-models")
 UNITS = Path("/etc/systemd/system")
+SERVER = Path("/usr/local/lib/mlflow")  # the tracking server's programs, if this is its host
 TIMEOUT = 60.0  # seconds that the tracking server may take to answer
 # What a model may be allowed beyond the unit's sandbox.
 ALLOWANCES = {
@@ -473,8 +474,23 @@ def find_version(host: Host, asked: Asked) -> dict[str, Any]:
         raise
 
 
+def tell_the_service_alone() -> None:
+    """Have no person's program here told a password: while the server is down, its port is free."""
+    if SERVER.is_dir():
+        sys.path.append(str(SERVER))
+        try:
+            from service_client import only_to_service
+        except ImportError as error:
+            raise Refused(
+                f"{error}: this host's server is older. Run its scenario's playbook first."
+            ) from error
+        only_to_service()
+
+
 def deploy(host: Host, asked: Asked, answer: dict[str, Any]) -> None:
     """Have a model version served. Raises Refused, with everything as it was."""
+    if asked["username"]:
+        tell_the_service_alone()
     name, done = asked["name"], answer["actions"]
     version = find_version(host, asked)
     wanted, before = Deployment(host, asked, version), host.serving(name)

@@ -146,6 +146,7 @@ def main() -> None:
         if options.password_file:
             sys.stdin = io.StringIO(options.password_file.read_text(encoding="utf-8"))
         import service_view
+        from service_client import only_to_service
     except FileNotFoundError:
         refuse(f"{options.password_file}, the password of who logs in, is not on this host.")
     except ImportError as error:
@@ -162,6 +163,8 @@ def main() -> None:
         {**kept, "PATH": os.defpath, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
         TMPDIR=str(ROOM / "temporary"),
     )
+    if "--username" in options.arguments:
+        only_to_service()
     become(account, groups)
     if archive:
         try:

@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from service_settings import authentication
 
@@ -45,10 +45,40 @@ def listeners(host: str, port: int) -> set[int]:
     return found
 
 
-def is_service(user: int) -> bool:
-    """Tell whether a user may be the service's: the present one, or, where root asks, no person."""
-    own = os.geteuid()
-    return user == own or (own == 0 and user < FIRST_PERSON)
+def to_service(connection: socket.socket, asking: int) -> None:
+    """Refuse a connection to who took the service's port: while it was down, that was anybody's.
+
+    The service is of the user who asks; or, where root asks, of no person. Raises ConnectionError.
+    """
+    host, port = connection.getpeername()[:2]
+    users = listeners(host, port)
+    if not users or any(user != asking and (asking or user >= FIRST_PERSON) for user in users):
+        raise ConnectionError(
+            f"it is not the service's, but of user {', '.join(map(str, users)) or '(gone)'}, "
+            "who is told no password"
+        )
+
+
+def only_to_service() -> None:
+    """Have this process connect to no person's program on this host: for those whom root starts.
+
+    MLflow's client, too, tells a password to whoever has the port.
+    """
+    connect = socket.socket.connect
+
+    def connected(self: socket.socket, address: Any) -> None:
+        connect(self, address)
+        if self.family in (socket.AF_INET, socket.AF_INET6) and self.type == socket.SOCK_STREAM:
+            there = self.getpeername()[0]
+            if there == self.getsockname()[0] or ipaddress.ip_address(there).is_loopback:
+                try:
+                    to_service(self, asking=0)
+                except ConnectionError as error:
+                    self.close()
+                    # For an OSError, `localhost` would be tried at its next address, and that told.
+                    raise http.client.HTTPException(str(error)) from error
+
+    socket.socket.connect = connected  # type: ignore[assignment,method-assign]
 
 
 def one_line(text: str) -> str:
@@ -75,15 +105,13 @@ class PlainConnection(http.client.HTTPConnection):
     """HTTP that a password is told over: to the service, and to nobody who took its port."""
 
     def connect(self) -> None:
-        """Connect, and look whom to: while the service was down, its port was anybody's."""
+        """Connect, and look whom to."""
         super().connect()
-        users = listeners(self.sock.getpeername()[0], self.port)
-        if not users or not all(map(is_service, users)):
+        try:
+            to_service(self.sock, os.geteuid())
+        except ConnectionError:
             self.close()
-            raise ConnectionError(
-                f"it is not the service's, but of user {', '.join(map(str, users)) or '(gone)'}, "
-                "who is told no password"
-            )
+            raise
 
 
 class TLSConnection(http.client.HTTPSConnection):
