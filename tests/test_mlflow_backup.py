@@ -5,6 +5,7 @@ That copies are whole, encrypted and restorable is seen on hosts: molecule/*/tes
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -260,6 +261,101 @@ def test_a_fetched_set_that_is_the_service_s_by_now_is_read_with_care(
     file.unlink()
     os.mkfifo(file)
     assert not backup.fetched_before(file.parent), "and nobody waits for a writer"
+
+
+# As rclone does, it waits for a pipe that is put there when it comes to a file, and sees afterwards
+# that there is no file.
+RCLONE = """#!/bin/sh -eu
+for to; do :; done
+from=$(printf '%s\\n' "$@" | tail -2 | head -1)
+mkdir -p "$to"
+echo "$@" >> "$from/log"
+while read -r name; do
+    if ! test -e "$from/waits"; then rm "$from/b"; mkfifo "$from/b"; echo $$ > "$from/waits"
+    elif ! test -f "$from/$name"; then continue; fi
+    read -r content < "$from/$name"
+    echo "$content" > "$to/$name"
+done
+"""
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: int
+) -> None:
+    """The service may put one there at any time, and it ends or holds up no backup."""
+    stores = importlib.import_module("backup_stores")
+    source, target = tmp_path / "source", tmp_path / "target"
+    (tmp_path / "rclone").write_text(RCLONE)
+    (tmp_path / "rclone").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(stores, "STALLED", 0.2)
+    monkeypatch.setattr(stores, "ATTEMPTS", attempts)
+
+    def transferred(process: subprocess.Popen[str]) -> float:
+        waits = source / "waits"
+        return 0.0 if waits.exists() and waits.read_text() == f"{process.pid}\n" else math.inf
+
+    monkeypatch.setattr(stores, "transferred", transferred)
+    source.mkdir()
+    for name in "bac":
+        (source / name).write_text(f"{name}\n")
+    here, there = stores.Store.directory(source), stores.Store.directory(target)
+    if attempts == 1:
+        with pytest.raises(stores.Trouble, match="nothing was copied for .* pipes in the place"):
+            here.copy("bac", "", there, "")
+        return
+    here.copy("bac", "", there, "")
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "a\n", "c": "c\n"}
+    first, second = (source / "log").read_text().splitlines()
+    assert "--no-check-dest" in first and "--no-check-dest" not in second
+    assert here.special() == ["b"]
+
+
+def test_what_moves_is_told_from_what_stalls() -> None:
+    stores = importlib.import_module("backup_stores")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(bytes(50_000))
+        process.stdin.flush()
+        process.stdout.read(50_000)
+        before = stores.transferred(process)
+        assert before >= 100_000 and stores.transferred(process) == before
+
+
+class Listed:
+    """A service's directory with names that no program is told of in lines."""
+
+    place, local = "/artifacts", None
+
+    def __init__(self, artifacts: list[Any]) -> None:
+        self.artifacts = artifacts
+        self.copied: list[str] = []
+
+    def listed(self) -> list[Any]:
+        return self.artifacts
+
+    def special(self) -> list[str]:
+        return ["a link"]
+
+    def copy(self, paths: list[str], *_: Any) -> None:
+        self.copied += paths
+
+
+def test_no_name_ends_a_backup(
+    backup: ModuleType, sets: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whoever may log an artifact names it."""
+    bad = ["line\nbreak", "return\rof it", "a\nb/file", "up/../../out", "a//b"]
+    artifacts = [sets.Artifact(path, 3, "t") for path in ["0/good", *bad]]
+    source = Listed(artifacts)
+    made = backup.Backup({"MLFLOW_BACKUP_TARGET": "s3://b/p"})
+    made.target.store = Listed([])
+    made.target.store.sizes = lambda _: {"0/good": 3}
+    made.target.store.hashes = lambda *_: {"0/good": "abc"}
+    found, left_out = made.copy_artifacts(source, NEXT, MOMENT, {})
+    assert [one.path for one in found] == source.copied == ["0/good"]
+    assert left_out == {*bad, "a link"}
 
 
 # What rclone 1.60 said when it was tried: words of the answer.

@@ -7,9 +7,11 @@ Nothing but the standard library is used, so that any Python 3.9 or later runs i
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -22,6 +24,8 @@ from backup_sets import MANIFEST, Artifact, Trouble
 
 KEY_FILE = Path("/etc/mlflow/backup.key")
 SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
+ATTEMPTS = 3  # at copying, where it stalls
+STALLED, STALLED_BYTES = 600.0, 10_000  # in so many seconds rclone moves at least that
 NOTHING_THERE = 3  # rclone's exit code for a directory that does not exist
 
 # The variables of an S3 in the service's settings, and in ours.
@@ -54,6 +58,10 @@ REMEDIES = {
     "HTTP response to HTTPS client": "speaks no TLS. Set {prefix}endpoint_url to http://...",
     "no space left on device": "is full: {said}. Free some space, or set {place}.",
 }
+
+
+class Stalled(Trouble):
+    """A program that should copy did nothing."""
 
 
 def s3_environment(
@@ -138,8 +146,9 @@ class Store:
         return f"{self.remote}{'' if self.remote.endswith(':') else '/'}{path}"
 
     def rclone(
-        self, *arguments: str, stdin: str = "", other: Store | None = None, ok: int = 0
-    ) -> str:
+        self, *arguments: str, stdin: str = "", other: Store | None = None, ok: int = 0,
+        moves: bool = False,
+    ) -> str:  # fmt: skip
         """Run rclone and return what it prints.
 
         Args:
@@ -147,8 +156,9 @@ class Store:
             stdin: what it reads.
             other: a second store that the arguments name.
             ok: a further exit code that is no failure.
+            moves: whether it moves data all the time, and is stopped when it does not.
 
-        Raises Trouble with what it said, and what to do about it.
+        Raises Trouble with what it said, and what to do about it; Stalled where it was stopped.
         """
         stores = [self, *([other] if other else [])]
         environment = {name: value for store in stores for name, value in store.environment.items()}
@@ -159,13 +169,32 @@ class Store:
                     trusted.write(bundle.read_bytes() + b"\n")
                 trusted.flush()
                 environment["RCLONE_CA_CERT"] = trusted.name
-            done = subprocess.run(
-                ["rclone", *arguments], env=environment, input=stdin, capture_output=True,
-                text=True, check=False,
-            )  # fmt: skip
-        if done.returncode in (0, ok):
-            return done.stdout
-        raise Trouble(self.explained(arguments[0], done.stderr))
+            with subprocess.Popen(
+                ["rclone", *arguments], env=environment, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            ) as process:  # fmt: skip
+                try:
+                    stdout, stderr = self.said(process, stdin, moves)
+                except BaseException:
+                    process.kill()
+                    raise
+        if process.returncode in (0, ok):
+            return stdout
+        raise Trouble(self.explained(arguments[0], stderr))
+
+    def said(self, process: subprocess.Popen[str], stdin: str, moves: bool) -> tuple[str, str]:
+        """Return what a process has said when it is at its end. Raises Stalled."""
+        told, before = stdin, 0.0
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.communicate(told, timeout=STALLED if moves else None)
+            told = ""  # it remembers
+            if (now := transferred(process)) < before + STALLED_BYTES:
+                raise Stalled(
+                    f"{self.place}: nothing was copied for {STALLED / 60:.0f} minutes. Does a share "
+                    "not answer? Or does the service put pipes in the place of its artifacts?"
+                )
+            before = now
 
     def explained(self, verb: str, stderr: str) -> str:
         """Return what went wrong, and what to do."""
@@ -209,13 +238,24 @@ class Store:
         return {file: sha256 for sha256, file in found}
 
     def copy(self, paths: Iterable[str], source: str, to: Store, destination: str) -> None:
-        """Copy files to another store; one that is gone meanwhile is no failure."""
-        if names := lines(paths):
-            to.rclone(
-                "copy", "--files-from-raw", "-", "--no-traverse", "--no-check-dest",
-                "--retries", "5", "--retries-sleep", "5s",
-                self.at(source), to.at(destination), stdin=names, other=self,
-            )  # fmt: skip
+        """Copy files to another store; one that is gone meanwhile is no failure.
+
+        Nor is a pipe that was put in the place of one, for which rclone waits when it comes to it
+        in that moment: it is stopped, begins again, and then sees that there is no file.
+        """
+        names, again = lines(paths), ["--no-check-dest"]
+        for more in reversed(range(ATTEMPTS if names else 0)):
+            try:
+                to.rclone(
+                    "copy", "--files-from-raw", "-", "--no-traverse", *again,
+                    "--retries", "5", "--retries-sleep", "5s",
+                    self.at(source), to.at(destination), stdin=names, other=self, moves=True,
+                )  # fmt: skip
+                return
+            except Stalled:
+                again = []  # what is there whole has its file's time, and stays
+                if not more:
+                    raise
 
     def read(self, path: str) -> str:
         """Return a file's text."""
@@ -232,10 +272,23 @@ class Store:
             self.rclone("delete", "--files-from-raw", "-", self.at(), stdin=names)
 
 
+def transferred(process: subprocess.Popen[str]) -> float:
+    """Return how many bytes a process has read and written; no end of them where nobody knows."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{process.pid}/io").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
+    return math.inf
+
+
+def one_line(path: str) -> bool:
+    """Return whether rclone can be told of a path: it reads a name a line, and prints one so."""
+    return not {"\n", "\r"} & {*path}
+
+
 def lines(paths: Iterable[str]) -> str:
     """Return paths as rclone reads them. Raises Trouble for a name that has lines itself."""
     names = list(paths)
-    if bad := [name for name in names if "\n" in name]:
+    if bad := [name for name in names if not one_line(name)]:
         raise Trouble(f"The name of {bad[0]!r} has a line break, which rclone cannot be told.")
     return "".join(f"{name}\n" for name in names)
 
