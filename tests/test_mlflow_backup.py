@@ -103,6 +103,42 @@ def test_what_is_not_encrypted_is_not_taken_for_what_is(tmp_path: Path, variable
         stores.Target(settings).open()
 
 
+@pytest.mark.parametrize(
+    ("own", "key", "opened", "taken"),
+    [
+        ("mine", "", "mine", True),
+        ("", "mine", "mine", True),
+        ("another's", "mine", "mine", True),
+        ("", "", "forged", False),
+        ("", "", "", False),  # of no host either
+        ("mine", "", "forged", False),
+        ("mine", "mine", "forged", False),
+    ],
+)
+def test_a_target_of_somebody_else_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, key: str, opened: str, taken: bool
+) -> None:
+    """Everybody can encrypt sets of his own to a public key, and whoever has its identity reads."""
+    stores = importlib.import_module("backup_stores")
+    monkeypatch.setattr(stores, "KEY_FILE", tmp_path / "backup.key")
+    if own:
+        (tmp_path / "backup.key").write_text(f"{own}\n")
+    monkeypatch.setattr(stores, "age", lambda *_, **__: opened)
+    monkeypatch.setattr(stores.Store, "rclone", lambda *_, **__: "")
+    settings = {
+        "MLFLOW_BACKUP_TARGET": "s3://b/p", "MLFLOW_BACKUP_IDENTITY": "AGE",
+        "MLFLOW_BACKUP_KEY": stores.mark(key) if key else "",
+    }  # fmt: skip
+    target = stores.Target(settings)
+    known = {"recipient": "age1", "key": stores.mark(opened)}
+    if taken:
+        older = {**known, "key": known["key"][:16]}
+        assert target._password(known) == target._password(older) == opened
+        return
+    with pytest.raises(stores.Trouble, match=f"key {known['key']}, and .* set mlflow_backup_key"):
+        target._password(known)
+
+
 # name: (what is different now, what the target has of it, whether the file is copied)
 CHANGES: dict[str, tuple[dict[str, Any], int | None, bool]] = {
     "nothing": ({}, 3, False),
@@ -470,6 +506,7 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
     "an identity": (
         {"mlflow_backup_recipient": "AGE-SECRET-KEY-1X"}, ["mlflow_backup_recipient", "public"],
     ),
+    "no key": ({"mlflow_backup_key": "x"}, ["mlflow_backup_key", "32"]),
     "no identity": ({"mlflow_backup_identity": "/nowhere"}, ["mlflow_backup_identity", "no such"]),
     "half a key": ({"mlflow_backup_s3_secret_key": "x"}, ["mlflow_backup_s3_access_key", "both"]),
     "no set": ({"mlflow_backup_keep_sets": 0}, ["mlflow_backup_keep_sets is 0"]),

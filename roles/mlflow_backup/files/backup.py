@@ -432,8 +432,11 @@ class Backup:
 
     # prepare -----------------------------------------------------------------------------------
 
-    def prepare(self) -> list[str]:
-        """See that a backup will work; return what was changed for it. Raises Trouble."""
+    def prepare(self) -> tuple[list[str], str]:
+        """See that a backup will work; return what was changed for it, and the key's mark.
+
+        Raises Trouble.
+        """
         self.databases("savable")
         if self.versioned():
             self.bucket("versions", "--any")
@@ -665,7 +668,8 @@ def act(arguments: argparse.Namespace) -> int:
     backup = Backup(parse(text))
     with target_lock(fcntl.LOCK_EX if verb in ("create", "prune", "prepare") else fcntl.LOCK_SH):
         if verb == "prepare":
-            print(json.dumps(backup.prepare()))
+            changed, key = backup.prepare()
+            print(json.dumps({"changed": changed, "key": key}))
             note(max_age_hours=int(backup.settings.get("MLFLOW_BACKUP_MAX_AGE_HOURS", "0")))
         elif verb == "create":
             create(backup)

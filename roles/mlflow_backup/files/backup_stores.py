@@ -298,12 +298,14 @@ class Target:
 
     Encrypted, every file is, with a password made once on the host. It lies beside the sets in
     `key.age`, encrypted to the recipient, whose identity alone opens it on another host. `key.json`
-    says for whom, and which password it is.
+    says for whom, and which password it is. Everybody can encrypt to a recipient: so a password that
+    an identity opens is the host's own, or the one that whoever restores knows by its mark.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self.recipient = settings.get("MLFLOW_BACKUP_RECIPIENT", "")
         self.identity = settings.get("MLFLOW_BACKUP_IDENTITY", "")
+        self.key = settings.get("MLFLOW_BACKUP_KEY", "")
         self.plain = Store(
             settings["MLFLOW_BACKUP_TARGET"], settings, OUR_S3, "mlflow_backup_target"
         )
@@ -335,21 +337,29 @@ class Target:
             )
 
     def _password(self, known: Mapping[str, str]) -> str:
-        """Return the password that a target's files have."""
+        """Return the password that a target's files have. Raises Trouble where it may be forged."""
+        own = host_password()
         if self.identity:
             with tempfile.TemporaryDirectory() as place:
                 self.plain.rclone("copyto", self.plain.at("key.age"), f"{place}/key.age")
                 password = age(
                     "--decrypt", "--identity", "-", f"{place}/key.age", stdin=self.identity
                 )
-        elif KEY_FILE.is_file():
-            password = KEY_FILE.read_text().strip()
+            if mark(password) != (self.key or (own and mark(own))):
+                told = f"mlflow_backup_key is {self.key}" if self.key else "this host does not know it"
+                raise Trouble(
+                    f"{self.place} has the key {mark(password)}, and {told}. Whoever can write "
+                    "there can encrypt sets of his own to a public key. If this is the key that "
+                    "playbooks/backup.yml named, set mlflow_backup_key to it; else look who writes."
+                )
+        elif own:
+            password = own
         else:
             raise Trouble(
                 f"{self.place} is encrypted to {known['recipient']}, and this host has no key for "
                 "it. Set mlflow_backup_identity to the file with that recipient's identity."
             )
-        if mark(password) != known["key"]:
+        if not mark(password).startswith(known["key"]):
             raise Trouble(
                 f"{self.place} is encrypted with another key than that of this host. Set "
                 "mlflow_backup_identity, by which the host takes that key over; or another "
@@ -372,8 +382,8 @@ class Target:
             ).strip(),
         }
 
-    def prepare(self) -> list[str]:
-        """See that files come and go, and see to the key. Return what was changed.
+    def prepare(self) -> tuple[list[str], str]:
+        """See that files come and go, and see to the key. Return what was changed, and its mark.
 
         Raises Trouble.
         """
@@ -394,7 +404,7 @@ class Target:
                 f"{known['recipient']}, or another mlflow_backup_target."
             )
         if not self.recipient:
-            return changes
+            return changes, ""
         if known:
             password = self._password(known)
         elif [path for path in self.plain.sizes() if path.endswith(f"/{MANIFEST}")]:
@@ -403,8 +413,8 @@ class Target:
                 "set. Set another mlflow_backup_target."
             )
         else:
-            password = KEY_FILE.read_text().strip() if KEY_FILE.is_file() else secrets.token_hex(32)
-        if not KEY_FILE.is_file() or KEY_FILE.read_text().strip() != password:
+            password = host_password() or secrets.token_hex(32)
+        if host_password() != password:
             unfinished = KEY_FILE.with_name("backup.key.new")  # root's alone, by the umask
             unfinished.write_text(f"{password}\n")
             unfinished.rename(KEY_FILE)
@@ -416,12 +426,20 @@ class Target:
             text = json.dumps({"recipient": self.recipient, "key": mark(password)}) + "\n"
             self.plain.write("key.json", text)
             changes.append(f"encrypted the key to {self.recipient}")
-        return changes
+        return changes, mark(password)
+
+
+def host_password() -> str:
+    """Return the password that this host encrypts with; '' where it has none."""
+    return KEY_FILE.read_text().strip() if KEY_FILE.is_file() else ""
 
 
 def mark(password: str) -> str:
-    """Return by what a password is known that nobody is told."""
-    return hashlib.sha256(password.encode()).hexdigest()[:16]
+    """Return by what a password is known that nobody is told, and that nobody finds another for.
+
+    In an older key.json it is half as long.
+    """
+    return hashlib.sha256(password.encode()).hexdigest()[:32]
 
 
 def age(*arguments: str, stdin: str) -> str:
