@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -338,7 +339,7 @@ def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
         (source / name).write_text(f"{name}\n")
     here, there = stores.Store.directory(source), stores.Store.directory(target)
     if attempts == 1:
-        with pytest.raises(stores.Trouble, match="nothing was copied for .* pipes in the place"):
+        with pytest.raises(stores.Trouble, match=r"nothing was copied for .* pipes in the place"):
             here.copy("bac", "", there, "")
         return
     here.copy("bac", "", there, "")
@@ -473,6 +474,55 @@ def test_what_a_drill_says_is_text() -> None:
     assert module.table(drill.report()).splitlines()[1:-1] == [
         "  model ?]52;c;eA==?  NOT AS IT SHOULD BE: as it was all well: ü"
     ]
+
+
+@pytest.fixture
+def drill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The program of drills, whose user is who runs the test, and whose sandbox does nothing."""
+    module = importlib.import_module("backup_drill")
+    monkeypatch.setattr(module, "USER", pwd.getpwuid(os.geteuid()).pw_name)
+    monkeypatch.setattr(module, "WORK", tmp_path)
+    monkeypatch.setattr(module, "REPORT", tmp_path / "drill.json")
+    monkeypatch.setattr(module.os, "umask", lambda _: 0)
+    run = subprocess.run
+
+    def no_root(command: Any, **options: Any) -> Any:
+        rights = ("user", "group", "extra_groups") if os.geteuid() else ()
+        options = {name: value for name, value in options.items() if name not in rights}
+        return run(["true"] if command[0] == "systemctl" else command, **options)
+
+    monkeypatch.setattr(module.subprocess, "run", no_root)
+    return module
+
+
+def test_what_a_sandbox_leaves_is_not_read_for_ever(drill: ModuleType, tmp_path: Path) -> None:
+    """A model may leave a file of any size, or one that no program can read."""
+    report = tmp_path / "restore.json"
+    with report.open("w") as file:
+        file.truncate(10**13)
+    with pytest.raises(drill.Trouble, match=r"more than .* bytes, as no drill leaves"):
+        drill.sandbox("restore")
+    report.write_text("[" * 100_000)
+    with pytest.raises(drill.Trouble, match="failed: journalctl"):
+        drill.sandbox("restore")
+    report.write_text('{"counts": {}}')
+    assert drill.sandbox("restore") == {"counts": {}}
+
+
+def test_a_report_that_makes_no_sense_fails_the_drill(
+    drill: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "restore.json").write_text('{"counts": 5}')
+
+    def run(self: Any) -> None:
+        self.line("many", "9" * 10_000)
+        drill.sandbox("restore")["counts"].get("tracking")
+
+    monkeypatch.setattr(drill.Drill, "run", run)
+    assert drill.main() == 1
+    found = json.loads(drill.REPORT.read_text())
+    assert not found["passed"] and "makes no sense" in found["lines"][-1]["found"]
+    assert max(len(line["found"]) for line in found["lines"]) < 10_000
 
 
 def play(tmp_path: Path, task: dict[str, Any], variables: dict[str, Any]) -> tuple[int, str]:

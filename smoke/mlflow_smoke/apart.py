@@ -127,7 +127,7 @@ class Host:
                     subprocess.run(["systemctl", "stop", unit], check=False, capture_output=True)
                     raise
         except TooMuch:
-            words = f"It says more than {MOST} bytes, as a model of somebody else's might have it.\n"
+            words = f"It says more than {MOST} bytes, as somebody else's model may have it do.\n"
             return Outcome(1, "", words)
         finally:
             shutil.rmtree(folder)

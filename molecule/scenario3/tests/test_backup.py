@@ -157,10 +157,10 @@ def test_restored_elsewhere_with_the_identity_alone(
         said = " ".join(fetch(lab, tmp_path, 2, **settings).split())
         assert "this host has no key for it. Set mlflow_backup_identity" in said
         identity = settings["identity"]
-        said = " ".join(fetch(lab, tmp_path, 2, **settings, mlflow_backup_identity=identity).split())
+        given = {**settings, "mlflow_backup_identity": identity}
+        said = " ".join(fetch(lab, tmp_path, 2, **given).split())
         assert f"has the key {key[1]}, and this host does not know it. Whoever can write" in said
-        known = {"mlflow_backup_identity": identity, "mlflow_backup_key": key[1]}
-        said = fetch(lab, tmp_path, 0, **settings, **known)
+        said = fetch(lab, tmp_path, 0, **given, mlflow_backup_key=key[1])
         assert "directory: /root/fetched" in said
         secret = Path(identity).read_text().splitlines()[-1]
         assert secret not in said

@@ -191,8 +191,8 @@ class Store:
             told = ""  # it remembers
             if (now := transferred(process)) < before + STALLED_BYTES:
                 raise Stalled(
-                    f"{self.place}: nothing was copied for {STALLED / 60:.0f} minutes. Does a share "
-                    "not answer? Or does the service put pipes in the place of its artifacts?"
+                    f"{self.place}: nothing was copied for {STALLED / 60:.0f} minutes. Does a "
+                    "share not answer? Or does the service put pipes in the place of its files?"
                 )
             before = now
 
@@ -298,8 +298,8 @@ class Target:
 
     Encrypted, every file is, with a password made once on the host. It lies beside the sets in
     `key.age`, encrypted to the recipient, whose identity alone opens it on another host. `key.json`
-    says for whom, and which password it is. Everybody can encrypt to a recipient: so a password that
-    an identity opens is the host's own, or the one that whoever restores knows by its mark.
+    says for whom, and which password it is. Everybody can encrypt to a recipient: so a password
+    that an identity opens must be the host's own, or known by its mark to whoever restores.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
@@ -346,9 +346,10 @@ class Target:
                     "--decrypt", "--identity", "-", f"{place}/key.age", stdin=self.identity
                 )
             if mark(password) != (self.key or (own and mark(own))):
-                told = f"mlflow_backup_key is {self.key}" if self.key else "this host does not know it"
+                told = f"mlflow_backup_key is {self.key}" if self.key else ""
                 raise Trouble(
-                    f"{self.place} has the key {mark(password)}, and {told}. Whoever can write "
+                    f"{self.place} has the key {mark(password)}, and "
+                    f"{told or 'this host does not know it'}. Whoever can write "
                     "there can encrypt sets of his own to a public key. If this is the key that "
                     "playbooks/backup.yml named, set mlflow_backup_key to it; else look who writes."
                 )
