@@ -300,8 +300,7 @@ def test_a_fetched_set_that_is_the_service_s_by_now_is_read_with_care(
     assert not backup.fetched_before(file.parent), "and nobody waits for a writer"
 
 
-# As rclone does, it waits for a pipe that is put there when it comes to a file, and sees afterwards
-# that there is no file.
+# As rclone does, it waits for a pipe that is put there when it comes to a file.
 RCLONE = """#!/bin/sh -eu
 for to; do :; done
 from=$(printf '%s\\n' "$@" | tail -2 | head -1)
@@ -309,7 +308,7 @@ mkdir -p "$to"
 echo "$@" >> "$from/log"
 while read -r name; do
     if ! test -e "$from/waits"; then rm "$from/b"; mkfifo "$from/b"; echo $$ > "$from/waits"
-    elif ! test -f "$from/$name"; then continue; fi
+    elif ! test -e "$from/$name"; then continue; fi
     read -r content < "$from/$name"
     echo "$content" > "$to/$name"
 done

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import secrets
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -240,11 +241,15 @@ class Store:
     def copy(self, paths: Iterable[str], source: str, to: Store, destination: str) -> None:
         """Copy files to another store; one that is gone meanwhile is no failure.
 
-        Nor is a pipe that was put in the place of one, for which rclone waits when it comes to it
-        in that moment: it is stopped, begins again, and then sees that there is no file.
+        Nor is a pipe that was put in the place of one, for which rclone waits without end: it is
+        stopped, and begins again without it.
         """
-        names, again = lines(paths), ["--no-check-dest"]
-        for more in reversed(range(ATTEMPTS if names else 0)):
+        paths, again = [*paths], ["--no-check-dest"]
+        for more in reversed(range(ATTEMPTS)):
+            place = self.local / source if self.local else None
+            names = lines(path for path in paths if not (place and is_special(place / path)))
+            if not names:
+                return
             try:
                 to.rclone(
                     "copy", "--files-from-raw", "-", "--no-traverse", *again,
@@ -270,6 +275,13 @@ class Store:
         """Remove files."""
         if names := lines(paths):
             self.rclone("delete", "--files-from-raw", "-", self.at(), stdin=names)
+
+
+def is_special(path: Path) -> bool:
+    """Return whether there is something that is no file."""
+    with contextlib.suppress(OSError, ValueError):
+        return not stat.S_ISREG(path.lstat().st_mode)
+    return False
 
 
 def transferred(process: subprocess.Popen[str]) -> float:
