@@ -307,8 +307,8 @@ from=$(printf '%s\\n' "$@" | tail -2 | head -1)
 mkdir -p "$to"
 echo "$@" >> "$from/log"
 while read -r name; do
-    if ! test -e "$from/waits"; then rm "$from/b"; mkfifo "$from/b"; echo $$ > "$from/waits"
-    elif ! test -e "$from/$name"; then continue; fi
+    test -e "$from/waits" || { rm "$from/b"; mkfifo "$from/b"; }
+    if test -p "$from/$name"; then echo $$ > "$from/waits"; fi
     read -r content < "$from/$name"
     echo "$content" > "$to/$name"
 done
