@@ -5,7 +5,9 @@ That copies are whole, encrypted and restorable is seen on hosts: molecule/*/tes
 
 import importlib
 import json
+import math
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +102,42 @@ def test_what_is_not_encrypted_is_not_taken_for_what_is(tmp_path: Path, variable
     }
     with pytest.raises(stores.Trouble, match=f"no key.json.* mlflow_backup_{variable} says"):
         stores.Target(settings).open()
+
+
+@pytest.mark.parametrize(
+    ("own", "key", "opened", "taken"),
+    [
+        ("mine", "", "mine", True),
+        ("", "mine", "mine", True),
+        ("another's", "mine", "mine", True),
+        ("", "", "forged", False),
+        ("", "", "", False),  # of no host either
+        ("mine", "", "forged", False),
+        ("mine", "mine", "forged", False),
+    ],
+)
+def test_a_target_of_somebody_else_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, key: str, opened: str, taken: bool
+) -> None:
+    """Everybody can encrypt sets of his own to a public key, and whoever has its identity reads."""
+    stores = importlib.import_module("backup_stores")
+    monkeypatch.setattr(stores, "KEY_FILE", tmp_path / "backup.key")
+    if own:
+        (tmp_path / "backup.key").write_text(f"{own}\n")
+    monkeypatch.setattr(stores, "age", lambda *_, **__: opened)
+    monkeypatch.setattr(stores.Store, "rclone", lambda *_, **__: "")
+    settings = {
+        "MLFLOW_BACKUP_TARGET": "s3://b/p", "MLFLOW_BACKUP_IDENTITY": "AGE",
+        "MLFLOW_BACKUP_KEY": stores.mark(key) if key else "",
+    }  # fmt: skip
+    target = stores.Target(settings)
+    known = {"recipient": "age1", "key": stores.mark(opened)}
+    if taken:
+        older = {**known, "key": known["key"][:16]}
+        assert target._password(known) == target._password(older) == opened
+        return
+    with pytest.raises(stores.Trouble, match=f"key {known['key']}, and .* set mlflow_backup_key"):
+        target._password(known)
 
 
 # name: (what is different now, what the target has of it, whether the file is copied)
@@ -262,6 +300,100 @@ def test_a_fetched_set_that_is_the_service_s_by_now_is_read_with_care(
     assert not backup.fetched_before(file.parent), "and nobody waits for a writer"
 
 
+# As rclone does, it waits for a pipe that is put there when it comes to a file.
+RCLONE = """#!/bin/sh -eu
+for to; do :; done
+from=$(printf '%s\\n' "$@" | tail -2 | head -1)
+mkdir -p "$to"
+echo "$@" >> "$from/log"
+while read -r name; do
+    test -e "$from/waits" || { rm "$from/b"; mkfifo "$from/b"; }
+    if test -p "$from/$name"; then echo $$ > "$from/waits"; fi
+    read -r content < "$from/$name"
+    echo "$content" > "$to/$name"
+done
+"""
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: int
+) -> None:
+    """The service may put one there at any time, and it ends or holds up no backup."""
+    stores = importlib.import_module("backup_stores")
+    source, target = tmp_path / "source", tmp_path / "target"
+    (tmp_path / "rclone").write_text(RCLONE)
+    (tmp_path / "rclone").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(stores, "STALLED", 0.2)
+    monkeypatch.setattr(stores, "ATTEMPTS", attempts)
+
+    def transferred(process: subprocess.Popen[str]) -> float:
+        waits = source / "waits"
+        return 0.0 if waits.exists() and waits.read_text() == f"{process.pid}\n" else math.inf
+
+    monkeypatch.setattr(stores, "transferred", transferred)
+    source.mkdir()
+    for name in "bac":
+        (source / name).write_text(f"{name}\n")
+    here, there = stores.Store.directory(source), stores.Store.directory(target)
+    if attempts == 1:
+        with pytest.raises(stores.Trouble, match=r"nothing was copied for .* pipes in the place"):
+            here.copy("bac", "", there, "")
+        return
+    here.copy("bac", "", there, "")
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "a\n", "c": "c\n"}
+    first, second = (source / "log").read_text().splitlines()
+    assert "--no-check-dest" in first and "--no-check-dest" not in second
+    assert here.special() == ["b"]
+
+
+def test_what_moves_is_told_from_what_stalls() -> None:
+    stores = importlib.import_module("backup_stores")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(bytes(50_000))
+        process.stdin.flush()
+        process.stdout.read(50_000)
+        before = stores.transferred(process)
+        assert before >= 100_000 and stores.transferred(process) == before
+
+
+class Listed:
+    """A service's directory with names that no program is told of in lines."""
+
+    place, local = "/artifacts", None
+
+    def __init__(self, artifacts: list[Any]) -> None:
+        self.artifacts = artifacts
+        self.copied: list[str] = []
+
+    def listed(self) -> list[Any]:
+        return self.artifacts
+
+    def special(self) -> list[str]:
+        return ["a link"]
+
+    def copy(self, paths: list[str], *_: Any) -> None:
+        self.copied += paths
+
+
+def test_no_name_ends_a_backup(
+    backup: ModuleType, sets: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whoever may log an artifact names it."""
+    bad = ["line\nbreak", "return\rof it", "a\nb/file", "up/../../out", "a//b"]
+    artifacts = [sets.Artifact(path, 3, "t") for path in ["0/good", *bad]]
+    source = Listed(artifacts)
+    made = backup.Backup({"MLFLOW_BACKUP_TARGET": "s3://b/p"})
+    made.target.store = Listed([])
+    made.target.store.sizes = lambda _: {"0/good": 3}
+    made.target.store.hashes = lambda *_: {"0/good": "abc"}
+    found, left_out = made.copy_artifacts(source, NEXT, MOMENT, {})
+    assert [one.path for one in found] == source.copied == ["0/good"]
+    assert left_out == {*bad, "a link"}
+
+
 # What rclone 1.60 said when it was tried: words of the answer.
 SAID = {
     "2026/11/24 06:29:17 ERROR : probe: Failed to copy: SignatureDoesNotMatch: The request "
@@ -343,6 +475,55 @@ def test_what_a_drill_says_is_text() -> None:
     ]
 
 
+@pytest.fixture
+def drill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The program of drills, whose user is who runs the test, and whose sandbox does nothing."""
+    module = importlib.import_module("backup_drill")
+    monkeypatch.setattr(module, "USER", pwd.getpwuid(os.geteuid()).pw_name)
+    monkeypatch.setattr(module, "WORK", tmp_path)
+    monkeypatch.setattr(module, "REPORT", tmp_path / "drill.json")
+    monkeypatch.setattr(module.os, "umask", lambda _: 0)
+    run = subprocess.run
+
+    def no_root(command: Any, **options: Any) -> Any:
+        rights = ("user", "group", "extra_groups") if os.geteuid() else ()
+        options = {name: value for name, value in options.items() if name not in rights}
+        return run(["true"] if command[0] == "systemctl" else command, **options)
+
+    monkeypatch.setattr(module.subprocess, "run", no_root)
+    return module
+
+
+def test_what_a_sandbox_leaves_is_not_read_for_ever(drill: ModuleType, tmp_path: Path) -> None:
+    """A model may leave a file of any size, or one that no program can read."""
+    report = tmp_path / "restore.json"
+    with report.open("w") as file:
+        file.truncate(10**13)
+    with pytest.raises(drill.Trouble, match=r"more than .* bytes, as no drill leaves"):
+        drill.sandbox("restore")
+    report.write_text("[" * 100_000)
+    with pytest.raises(drill.Trouble, match="failed: journalctl"):
+        drill.sandbox("restore")
+    report.write_text('{"counts": {}}')
+    assert drill.sandbox("restore") == {"counts": {}}
+
+
+def test_a_report_that_makes_no_sense_fails_the_drill(
+    drill: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "restore.json").write_text('{"counts": 5}')
+
+    def run(self: Any) -> None:
+        self.line("many", "9" * 10_000)
+        drill.sandbox("restore")["counts"].get("tracking")
+
+    monkeypatch.setattr(drill.Drill, "run", run)
+    assert drill.main() == 1
+    found = json.loads(drill.REPORT.read_text())
+    assert not found["passed"] and "makes no sense" in found["lines"][-1]["found"]
+    assert max(len(line["found"]) for line in found["lines"]) < 10_000
+
+
 def play(tmp_path: Path, task: dict[str, Any], variables: dict[str, Any]) -> tuple[int, str]:
     """Run a task with the role's variables; return its code and what it said."""
     tasks = {
@@ -374,6 +555,7 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
     "an identity": (
         {"mlflow_backup_recipient": "AGE-SECRET-KEY-1X"}, ["mlflow_backup_recipient", "public"],
     ),
+    "no key": ({"mlflow_backup_key": "x"}, ["mlflow_backup_key", "32"]),
     "no identity": ({"mlflow_backup_identity": "/nowhere"}, ["mlflow_backup_identity", "no such"]),
     "half a key": ({"mlflow_backup_s3_secret_key": "x"}, ["mlflow_backup_s3_access_key", "both"]),
     "no set": ({"mlflow_backup_keep_sets": 0}, ["mlflow_backup_keep_sets is 0"]),

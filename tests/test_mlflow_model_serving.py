@@ -357,6 +357,34 @@ def test_root_makes_nothing_in_an_environment_of_the_models(
     assert asked.count(["touch", f"{environment}/.complete"]) == 2
 
 
+@pytest.mark.parametrize("script", ["exec yes", "exec yes >&2", "sleep 1000 & wait", "exec cat"])
+def test_root_hears_nobody_for_ever(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's requirements may be a file without end, or a pipe that nobody writes."""
+    monkeypatch.setattr(model_deploy, "LONGEST", 0.2 if "sleep" in script else 60.0)
+    if script == "exec cat":
+        assert model_deploy.run("sh", "-c", script, input="all").stdout == "all"
+        return
+    with pytest.raises(model_deploy.Refused, match=f"was ended: sh -c {script}"):
+        model_deploy.run("sh", "-c", script)
+
+
+def test_root_reads_no_proof_without_an_end(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_deploy, "RUNTIME", tmp_path)
+    deployment = model_deploy.Deployment(place.host, place.asked, {"name": "i", "version": "1"})
+    file = tmp_path / deployment.instance / "proof.json"
+    file.parent.mkdir()
+    file.write_text('{"source": "zeros"}')
+    assert deployment.proof() == {"source": "zeros"}
+    for text in ("[" * 100_000, "7"):
+        file.write_text(text)
+        assert "too long" in deployment.proof()["source"]
+    with file.open("w") as endless:
+        endless.truncate(10**13)
+    assert "too long" in deployment.proof()["source"]
+
+
 # what nginx is told, what is refused -------------------------------------------------------------
 
 INPUT: dict[str, object] = {

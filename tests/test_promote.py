@@ -3,12 +3,14 @@
 import importlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +62,23 @@ def test_an_archive_writes_files_below_its_directory_and_nothing_else(tmp_path: 
     there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
     assert there == {"store", *(f"store/0{name}" for name in ("", "/meta.yaml", "/empty", "/link",
                                                               "/link/inner"))}  # fmt: skip
+
+
+def test_an_archive_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of zeros is a thousand times smaller in it."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as packed:
+        for name, size in (("0/meta.yaml", 7), ("0/zeros", 1_000_000)):
+            member = tarfile.TarInfo(name)
+            member.size = size
+            packed.addfile(member, io.BytesIO(bytes(size)))
+    archive.seek(0)
+    module = importlib.import_module("as_owner")
+    free = shutil.disk_usage(tmp_path)._replace(free=module.RESERVE + 999_999)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: free)
+    with pytest.raises(OSError, match="'0/zeros' has 1000000 bytes, and 999999 are free"):
+        module.unpack(archive, tmp_path)
+    assert [path.name for path in (tmp_path / "0").iterdir()] == ["meta.yaml"]
 
 
 def test_names_in_a_store_are_text_of_one_line(tmp_path: Path) -> None:

@@ -56,3 +56,17 @@ def test_ways_that_end_nowhere(view: ModuleType, tmp_path: Path) -> None:
         view.opened(tmp_path / "file")
     with pytest.raises(FileNotFoundError):
         view.opened(tmp_path / "nothing/store")
+
+
+def test_a_way_is_root_s_alone_or_not(
+    view: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns what leads there counts, not only whoever owns what is there."""
+    (tmp_path / "link").symlink_to("/usr")
+    assert view.root_alone(tmp_path / "link/bin")
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65534)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert view.root_alone(Path("/usr/bin/env"))
+    assert not view.root_alone(tmp_path / "link/bin") and not view.root_alone(tmp_path / "new")

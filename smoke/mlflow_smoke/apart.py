@@ -19,18 +19,21 @@ from __future__ import annotations
 import argparse
 import base64
 import configparser
+import contextlib
 import json
 import os
 import pkgutil
 import secrets
+import selectors
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -38,6 +41,7 @@ from mlflow_smoke import interruption, residence
 from mlflow_smoke.report import NO_REPORT
 
 LONGEST = "15min"  # for one part; a model that never ends would keep the smoke for ever
+MOST = 1_000_000  # bytes that one part may say; a model that never stops would fill the memory
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 REPORT = '{"scenario"'  # how a part's report begins
 DEEPEST = 50  # how many objects and lists may be within one another
@@ -56,6 +60,10 @@ SANDBOX += ["SystemCallFilter=~@privileged @resources", f"RuntimeMaxSec={LONGEST
 
 # Sockets and files of services that the host may have, whatever their own modes are.
 HIDDEN = "-/etc/mlflow -/run/mlflow -/run/mlflow-model -/run/postgresql -/run/dbus"
+
+
+class TooMuch(Exception):
+    """A part does not stop talking."""
 
 
 class Unable(Exception):
@@ -109,23 +117,51 @@ class Host:
                 properties += [f"BindReadOnlyPaths={hosts}:/etc/hosts"]
             settings = [f"--property={text}" for text in [*SANDBOX, *properties]]
             load = (pkgutil.get_data("mlflow_smoke", "load.py") or b"").decode()
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", "--service-type=exec",
                  f"--unit={unit}", f"--description=The smoke's part {part}", *settings,
                  self.python, "-I", "-c", load, *command],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
-            try:
-                lines = [packed(), *(json.dumps(document) for document in told)]
-                stdout, stderr = process.communicate("\n".join(lines) + "\n")
-            except BaseException:
-                subprocess.run(["systemctl", "stop", unit], check=False, capture_output=True)
-                process.communicate()
-                raise
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            ) as process:  # fmt: skip
+                try:
+                    lines = [packed(), *(json.dumps(document) for document in told)]
+                    stdout, stderr = heard(process, "\n".join(lines) + "\n")
+                except BaseException:  # before it is waited for
+                    subprocess.run(["systemctl", "stop", unit], check=False, capture_output=True)
+                    raise
+        except TooMuch:
+            words = f"It says more than {MOST} bytes, as somebody else's model may have it do.\n"
+            return Outcome(1, "", words)
         finally:
             shutil.rmtree(folder)
         nothing = f"It ended with {process.returncode} and no word: journalctl -u {unit}.\n"
         return Outcome(process.returncode, stdout, stderr or ("" if stdout else nothing))
+
+
+def heard(process: subprocess.Popen[bytes], told: str) -> tuple[str, str]:
+    """Tells a process something, and returns what it says until its end. Raises TooMuch."""
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101 for the types
+
+    def tell(stdin: IO[bytes]) -> None:
+        with contextlib.suppress(BrokenPipeError), stdin:
+            stdin.write(told.encode())
+
+    threading.Thread(target=tell, args=[process.stdin], daemon=True).start()
+    said = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    with selectors.DefaultSelector() as ready:
+        for stream in said:
+            ready.register(stream, selectors.EVENT_READ)
+        while ready.get_map():
+            for key, _ in ready.select():
+                more = os.read(key.fd, 1 << 16)
+                said[key.fd] += more
+                if len(said[key.fd]) > MOST:
+                    raise TooMuch
+                if not more:
+                    ready.unregister(key.fd)
+    process.wait()
+    stdout, stderr = (text.decode(errors="replace") for text in said.values())
+    return stdout, stderr
 
 
 @dataclass
@@ -247,7 +283,7 @@ def scenario2(host: Host, arguments: list[str], who: dict[str, Any]) -> Outcome:
         outcome = host.run(part, ["scenario2", part, *arguments], told)
         if outcome.report is None:
             said = outcome.stderr or outcome.stdout or f"exit code {outcome.code}"
-            advice = f"It could not start. Look at its Python, {host.python}."
+            advice = f"Look at its Python, {host.python}, and at who can write at the server."
             lost.append({"lost": part, "said": said, "advice": advice})
         else:
             reports.append(outcome.report)

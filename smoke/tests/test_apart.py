@@ -1,6 +1,7 @@
 """Who starts the parts, and what each of them is told."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,26 @@ def test_what_no_program_can_read_is_no_report(nonsense: str) -> None:
     text = f'{{"scenario"{nonsense}'
     assert apart.Outcome(0, text, "").report is None
     assert apart.documents(f'{{"a": 1}}\n\n{{}}\n{text}\n') == [{"a": 1}, {}, NO_REPORT]
+
+
+def told(*command: str) -> subprocess.Popen[bytes]:
+    """A program that talks."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def test_a_part_is_heard_to_its_end() -> None:
+    with told("sh", "-c", "cat; printf '\\377' >&2") as process:
+        assert apart.heard(process, "a" * 900_000) == ("a" * 900_000, "\ufffd")
+    with told("true") as process:  # which reads nothing
+        assert apart.heard(process, "a" * 900_000) == ("", "")
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_part_that_never_stops_talking_is_not_heard_for_ever(stream: int) -> None:
+    """Root keeps what it says in memory, and a model may have it say anything."""
+    with told("sh", "-c", f"exec yes >&{stream}") as process, pytest.raises(apart.TooMuch):
+        apart.heard(process, "")
 
 
 def test_how_people_log_in(tmp_path: Path) -> None:

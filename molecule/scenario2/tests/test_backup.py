@@ -223,21 +223,22 @@ def test_the_alarm(root: Run) -> None:
 
 
 def test_what_the_service_links_to_is_not_backed_up(root: Run) -> None:
-    """A link to nothing, or a pipe, ends no backup. They stay there, for the drill that follows."""
+    """A link to nothing, a pipe or a name of two lines ends no backup. They stay, for the drill."""
     trap = "/var/lib/mlflow/artifacts_local/0/trap"
     root(
         "mkdir -m 700 /etc/canary; echo of-root-alone > /etc/canary/file; runuser -u mlflow -- sh "
         f"-euc 'mkdir -p {trap}; cd {trap}; echo 1 > file; ln -s /etc/canary directory; "
-        "ln -s /etc/canary/file link; ln -s nothing dangling; mkfifo pipe'"
+        "ln -s /etc/canary/file link; ln -s nothing dangling; mkfifo pipe; "
+        """echo 1 > "$(printf "line\\nbreak")"'"""
     )
     root("systemctl start mlflow-backup; mlflow-backup fetch newest /root/fetched")
     assert root("cd /root/fetched/artifacts/0/trap; find . ! -type d").split() == ["./file"]
     assert root(f"grep -rl of-root-alone {TARGET} /root/fetched || true; rm -r /root/fetched") == ""
-    assert listed(root)[-1]["artifacts_left_out"] == 4
+    assert listed(root)[-1]["artifacts_left_out"] == 5
     said = root("journalctl --sync; journalctl -u mlflow-backup -n 9 --no-pager -o cat")
-    for name in ("directory", "link", "dangling", "pipe"):
+    for name in ("directory", "link", "dangling", "pipe", "line\\nbreak"):
         assert f"'0/trap/{name}'" in said
-    assert "Left out: 4 links" in said
+    assert "Left out: 5 links" in said
 
     # The directory as a whole, while it is looked for: another link of the service's.
     swap = "runuser -u mlflow -- sh -euc 'cd /var/lib/mlflow; {}'"

@@ -144,15 +144,23 @@ def fetch(lab: Lab, tmp_path: Path, code: int, **variables: Any) -> str:
 
 
 def test_restored_elsewhere_with_the_identity_alone(
-    lab: Lab, settings: dict[str, Any], notes: str, tmp_path: Path
+    lab: Lab, settings: dict[str, Any], notes: str, backups: str, tmp_path: Path
 ) -> None:
-    """Without the key that the host made, as on another host; and nothing stays there."""
+    """Without the key that the host made, as on another host; and nothing stays there.
+
+    By its mark alone, which the first backup named, it is told from a stranger's.
+    """
+    key = re.search(r"\bkey  +([0-9a-f]{32}): keep it as mlflow_backup_key", backups)
+    assert key
     lab.root(SERVER, "mv /etc/mlflow/backup.key /root")
     try:
         said = " ".join(fetch(lab, tmp_path, 2, **settings).split())
         assert "this host has no key for it. Set mlflow_backup_identity" in said
         identity = settings["identity"]
-        said = fetch(lab, tmp_path, 0, **settings, mlflow_backup_identity=identity)
+        given = {**settings, "mlflow_backup_identity": identity}
+        said = " ".join(fetch(lab, tmp_path, 2, **given).split())
+        assert f"has the key {key[1]}, and this host does not know it. Whoever can write" in said
+        said = fetch(lab, tmp_path, 0, **given, mlflow_backup_key=key[1])
         assert "directory: /root/fetched" in said
         secret = Path(identity).read_text().splitlines()[-1]
         assert secret not in said

@@ -39,7 +39,7 @@ from typing import Any
 
 import backup_sets as sets
 from backup_sets import MANIFEST, Artifact, Trouble
-from backup_stores import SERVICE_S3, Store, Target
+from backup_stores import SERVICE_S3, Store, Target, one_line
 from service_lock import data_lock
 from service_settings import ENV_FILE, parse, read_settings
 from service_view import Refused, without_links
@@ -207,10 +207,16 @@ class Backup:
                 time.sleep(0.2)
             if self.versioned():
                 listed = json.loads(self.bucket("versions"))
-                artifacts, left_out = [Artifact(**entry) for entry in listed], 0
+                artifacts = [Artifact(**one) for one in listed if sets.stays_below(one["path"])]
+                left_out = {one["path"] for one in listed} - {one.path for one in artifacts}
             else:
                 with self.artifacts() as source:
                     artifacts, left_out = self.copy_artifacts(source, stamp, moment, there)
+            if left_out:
+                say(
+                    f"Left out of the artifacts: {len(left_out)} links, pipes, names with line "
+                    f"breaks and the like, which no set holds: {named_some(sorted(left_out))}"
+                )
 
             # Beside what the service's user wrote, and never in her directory.
             shutil.copy(SECRETS, work / "secrets.env")
@@ -227,7 +233,7 @@ class Backup:
                 "artifacts_in": "versions" if self.versioned() else "sets",
                 "artifacts_count": len(artifacts),
                 "artifacts_bytes": sum(artifact.size for artifact in artifacts),
-                "artifacts_left_out": left_out,
+                "artifacts_left_out": len(left_out),
                 "added": sum(artifact.size for artifact in artifacts if artifact.set == stamp)
                 + sum(entry["bytes"] for entry in saved["databases"].values()),
             }
@@ -256,18 +262,15 @@ class Backup:
 
     def copy_artifacts(
         self, source: Store, stamp: str, moment: float, there: Mapping[str, int]
-    ) -> tuple[list[Artifact], int]:
+    ) -> tuple[list[Artifact], set[str]]:
         """Copy the artifacts that no set has into this one.
 
-        Return all there are, and how many entries of the directory are none and were left out.
+        Return all there are, and the names of what is there and no set can hold.
         """
         # Uploads under way are none yet: MLflow gives them their names when they are whole.
-        now = [artifact for artifact in source.listed() if UPLOADING not in artifact.path]
-        if left_out := source.special():
-            say(
-                f"Left out of {source.place}: {len(left_out)} links, pipes and the like, which are "
-                f"no artifacts and are not followed: {named_some(left_out)}"
-            )
+        listed = [artifact for artifact in source.listed() if UPLOADING not in artifact.path]
+        now = [one for one in listed if one_line(one.path) and sets.stays_below(one.path)]
+        left_out = {one.path for one in listed} - {one.path for one in now}
         last, before = self.newest(self.sets(there))
         since = last["databases"]["tracking"]["moment"] if last else 0
         if before and not now:
@@ -286,8 +289,9 @@ class Backup:
             need_room(self.target.local, size)
         folder = f"{stamp}/artifacts"
         source.copy([artifact.path for artifact in fresh], "", self.target.store, folder)
+        left_out |= {*source.special()}  # only now: there may be more of them
         if not fresh:
-            return kept, len(left_out)
+            return kept, left_out
         sizes = self.target.store.sizes(folder)
         hashes = self.target.store.hashes(sizes, folder)
         done, missing = sets.copied(fresh, stamp, hashes, sizes)
@@ -298,7 +302,7 @@ class Backup:
                     f"{len(lost)} artifacts did not arrive in {self.target.place}, the first of "
                     f"them {lost[0]}."
                 )
-        return sorted([*kept, *done], key=lambda artifact: artifact.path), len(left_out)
+        return sorted([*kept, *done], key=lambda artifact: artifact.path), left_out
 
     # prune -------------------------------------------------------------------------------------
 
@@ -428,8 +432,11 @@ class Backup:
 
     # prepare -----------------------------------------------------------------------------------
 
-    def prepare(self) -> list[str]:
-        """See that a backup will work; return what was changed for it. Raises Trouble."""
+    def prepare(self) -> tuple[list[str], str]:
+        """See that a backup will work; return what was changed for it, and the key's mark.
+
+        Raises Trouble.
+        """
         self.databases("savable")
         if self.versioned():
             self.bucket("versions", "--any")
@@ -661,7 +668,8 @@ def act(arguments: argparse.Namespace) -> int:
     backup = Backup(parse(text))
     with target_lock(fcntl.LOCK_EX if verb in ("create", "prune", "prepare") else fcntl.LOCK_SH):
         if verb == "prepare":
-            print(json.dumps(backup.prepare()))
+            changed, key = backup.prepare()
+            print(json.dumps({"changed": changed, "key": key}))
             note(max_age_hours=int(backup.settings.get("MLFLOW_BACKUP_MAX_AGE_HOURS", "0")))
         elif verb == "create":
             create(backup)

@@ -33,6 +33,8 @@ WORK = DIRECTORY / "work"
 REPORT = STATE / "drill.json"
 USER = "mlflow-drill"
 UNIT = "mlflow-backup-drill.service"
+MOST = 10_000_000  # bytes of what a sandbox leaves behind; a model may leave any number
+WORDS = 2000  # letters in a line of the report
 
 
 class Drill:
@@ -45,7 +47,7 @@ class Drill:
 
     def line(self, what: str, found: str, good: bool = True) -> None:
         """Note a finding. Names of models, and what a sandbox says, are anybody's text."""
-        what, found = one_line(what), one_line(found)
+        what, found = one_line(what[:WORDS]), one_line(found[:WORDS])
         self.lines.append({"what": what, "found": found, "good": good})
         say(f"{what}: {found}")
 
@@ -75,7 +77,7 @@ class Drill:
         for kind, copy in manifest["databases"].items():
             self.compare_counts(kind, copy["counts"], restored["counts"].get(kind, {}))
         self.line("server", f"MLflow {restored['mlflow']} serves the restored data")
-        self.models(restored["models"], account)
+        self.models(restored["models"][: drill_models.CANDIDATES], account)
 
     def fetch(self) -> dict[str, Any]:
         """Bring the newest set, verified."""
@@ -192,17 +194,22 @@ def give(directory: Path, account: pwd.struct_passwd) -> None:
 def as_drill(*command: str) -> bytes:
     """Run a command as the user of drills, and return what it prints.
 
-    What is in her directories models may have written: root opens none of it. Raises Trouble.
+    What is in her directories models may have written: root opens none of it, nor does it wait or
+    listen for ever. Raises Trouble.
     """
     account = pwd.getpwnam(USER)
+    listen = ("sh", "-c", '"$@" | head -c "$0"', str(MOST + 1))
     try:
-        return subprocess.run(
-            command, user=account.pw_uid, group=account.pw_gid, extra_groups=[], cwd="/",
-            env={"PATH": os.defpath}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        said = subprocess.run(
+            (*listen, *command), user=account.pw_uid, group=account.pw_gid, extra_groups=[],
+            cwd="/", env={"PATH": os.defpath}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             timeout=3600, check=False,
         ).stdout  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise Trouble(f"{' '.join(command)} did not end.") from error
+    if len(said) > MOST:
+        raise Trouble(f"{' '.join(command)}: more than {MOST} bytes, as no drill leaves.")
+    return said
 
 
 def sandbox(verb: str) -> dict[str, Any]:
@@ -211,7 +218,7 @@ def sandbox(verb: str) -> dict[str, Any]:
     done = subprocess.run(["systemctl", "start", unit], capture_output=True, check=False)
     try:
         found: dict[str, Any] = json.loads(as_drill("cat", str(WORK / f"{verb}.json")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Trouble(f"{unit} failed: journalctl -u {unit}") from error
     if done.returncode:
         raise Trouble(f"{unit} did not end well: journalctl -u {unit}")
@@ -251,6 +258,8 @@ def main() -> int:
         drill.run()
     except (Trouble, NotReady, OSError) as error:
         drill.line("stopped", str(error), good=False)
+    except (AttributeError, KeyError, TypeError) as error:
+        drill.line("stopped", f"what a sandbox left makes no sense: {error!r}", good=False)
     report = drill.report()
     unfinished = REPORT.with_name("drill.json.new")
     unfinished.write_text(json.dumps(report) + "\n")

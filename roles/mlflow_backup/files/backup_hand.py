@@ -23,6 +23,7 @@ from pathlib import Path
 
 from backup_sets import MANIFEST
 from service_settings import ENV_FILE, parse
+from service_view import root_alone
 
 # A line of secrets.env, as the role and a rotation write it.
 LINE = re.compile(
@@ -39,12 +40,6 @@ def strange(text: str) -> list[str]:
     """Return the names in the lines of a secrets.env that are none of a key."""
     lines = [line for line in text.splitlines() if not LINE.fullmatch(line)]
     return [line.partition("=")[0][:40] for line in lines]
-
-
-def root_alone(path: Path) -> bool:
-    """Return whether all directories above a path are root's, through whatever links."""
-    ways = {*path.parents, *(path.parent.resolve() / path.name).parents}
-    return all(place.lstat().st_uid == 0 for place in ways)
 
 
 def run(*words: str | Path) -> None:

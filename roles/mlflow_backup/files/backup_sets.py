@@ -50,6 +50,11 @@ class Artifact:
         return f"{self.set}/artifacts/{self.path}"
 
 
+def stays_below(path: str) -> bool:
+    """Return whether a path, which anybody may have made up, is one of a file below a directory."""
+    return not {"", ".", ".."} & {*path.split("/")}
+
+
 def name(moment: float) -> str:
     """Return the name of a set that begins now."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
@@ -89,7 +94,7 @@ def read(stamp: str | None, text: str) -> tuple[dict[str, Any], list[Artifact]]:
         artifacts = [Artifact(**entry) for entry in manifest.pop("artifacts")]
         paths = [*files(manifest, artifacts), *(artifact.path for artifact in artifacts)]
         for file in paths:  # a fetch writes them, as root
-            if {"", ".", ".."} & {*file.split("/")}:
+            if not stays_below(file):
                 raise ValueError(f"it names a file {file}")
         return manifest, artifacts
     except (ValueError, KeyError, TypeError) as error:

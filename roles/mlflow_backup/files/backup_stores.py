@@ -7,12 +7,15 @@ Nothing but the standard library is used, so that any Python 3.9 or later runs i
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -22,6 +25,8 @@ from backup_sets import MANIFEST, Artifact, Trouble
 
 KEY_FILE = Path("/etc/mlflow/backup.key")
 SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
+ATTEMPTS = 3  # at copying, where it stalls
+STALLED, STALLED_BYTES = 600.0, 10_000  # in so many seconds rclone moves at least that
 NOTHING_THERE = 3  # rclone's exit code for a directory that does not exist
 
 # The variables of an S3 in the service's settings, and in ours.
@@ -54,6 +59,10 @@ REMEDIES = {
     "HTTP response to HTTPS client": "speaks no TLS. Set {prefix}endpoint_url to http://...",
     "no space left on device": "is full: {said}. Free some space, or set {place}.",
 }
+
+
+class Stalled(Trouble):
+    """A program that should copy did nothing."""
 
 
 def s3_environment(
@@ -138,8 +147,9 @@ class Store:
         return f"{self.remote}{'' if self.remote.endswith(':') else '/'}{path}"
 
     def rclone(
-        self, *arguments: str, stdin: str = "", other: Store | None = None, ok: int = 0
-    ) -> str:
+        self, *arguments: str, stdin: str = "", other: Store | None = None, ok: int = 0,
+        moves: bool = False,
+    ) -> str:  # fmt: skip
         """Run rclone and return what it prints.
 
         Args:
@@ -147,8 +157,9 @@ class Store:
             stdin: what it reads.
             other: a second store that the arguments name.
             ok: a further exit code that is no failure.
+            moves: whether it moves data all the time, and is stopped when it does not.
 
-        Raises Trouble with what it said, and what to do about it.
+        Raises Trouble with what it said, and what to do about it; Stalled where it was stopped.
         """
         stores = [self, *([other] if other else [])]
         environment = {name: value for store in stores for name, value in store.environment.items()}
@@ -159,13 +170,32 @@ class Store:
                     trusted.write(bundle.read_bytes() + b"\n")
                 trusted.flush()
                 environment["RCLONE_CA_CERT"] = trusted.name
-            done = subprocess.run(
-                ["rclone", *arguments], env=environment, input=stdin, capture_output=True,
-                text=True, check=False,
-            )  # fmt: skip
-        if done.returncode in (0, ok):
-            return done.stdout
-        raise Trouble(self.explained(arguments[0], done.stderr))
+            with subprocess.Popen(
+                ["rclone", *arguments], env=environment, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            ) as process:  # fmt: skip
+                try:
+                    stdout, stderr = self.said(process, stdin, moves)
+                except BaseException:
+                    process.kill()
+                    raise
+        if process.returncode in (0, ok):
+            return stdout
+        raise Trouble(self.explained(arguments[0], stderr))
+
+    def said(self, process: subprocess.Popen[str], stdin: str, moves: bool) -> tuple[str, str]:
+        """Return what a process has said when it is at its end. Raises Stalled."""
+        told, before = stdin, 0.0
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.communicate(told, timeout=STALLED if moves else None)
+            told = ""  # it remembers
+            if (now := transferred(process)) < before + STALLED_BYTES:
+                raise Stalled(
+                    f"{self.place}: nothing was copied for {STALLED / 60:.0f} minutes. Does a "
+                    "share not answer? Or does the service put pipes in the place of its files?"
+                )
+            before = now
 
     def explained(self, verb: str, stderr: str) -> str:
         """Return what went wrong, and what to do."""
@@ -209,13 +239,28 @@ class Store:
         return {file: sha256 for sha256, file in found}
 
     def copy(self, paths: Iterable[str], source: str, to: Store, destination: str) -> None:
-        """Copy files to another store; one that is gone meanwhile is no failure."""
-        if names := lines(paths):
-            to.rclone(
-                "copy", "--files-from-raw", "-", "--no-traverse", "--no-check-dest",
-                "--retries", "5", "--retries-sleep", "5s",
-                self.at(source), to.at(destination), stdin=names, other=self,
-            )  # fmt: skip
+        """Copy files to another store; one that is gone meanwhile is no failure.
+
+        Nor is a pipe that was put in the place of one, for which rclone waits without end: it is
+        stopped, and begins again without it.
+        """
+        paths, again = [*paths], ["--no-check-dest"]
+        for more in reversed(range(ATTEMPTS)):
+            place = self.local / source if self.local else None
+            names = lines(path for path in paths if not (place and is_special(place / path)))
+            if not names:
+                return
+            try:
+                to.rclone(
+                    "copy", "--files-from-raw", "-", "--no-traverse", *again,
+                    "--retries", "5", "--retries-sleep", "5s",
+                    self.at(source), to.at(destination), stdin=names, other=self, moves=True,
+                )  # fmt: skip
+                return
+            except Stalled:
+                again = []  # what is there whole has its file's time, and stays
+                if not more:
+                    raise
 
     def read(self, path: str) -> str:
         """Return a file's text."""
@@ -232,10 +277,30 @@ class Store:
             self.rclone("delete", "--files-from-raw", "-", self.at(), stdin=names)
 
 
+def is_special(path: Path) -> bool:
+    """Return whether there is something that is no file."""
+    with contextlib.suppress(OSError, ValueError):
+        return not stat.S_ISREG(path.lstat().st_mode)
+    return False
+
+
+def transferred(process: subprocess.Popen[str]) -> float:
+    """Return how many bytes a process has read and written; no end of them where nobody knows."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{process.pid}/io").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
+    return math.inf
+
+
+def one_line(path: str) -> bool:
+    """Return whether rclone can be told of a path: it reads a name a line, and prints one so."""
+    return not {"\n", "\r"} & {*path}
+
+
 def lines(paths: Iterable[str]) -> str:
     """Return paths as rclone reads them. Raises Trouble for a name that has lines itself."""
     names = list(paths)
-    if bad := [name for name in names if "\n" in name]:
+    if bad := [name for name in names if not one_line(name)]:
         raise Trouble(f"The name of {bad[0]!r} has a line break, which rclone cannot be told.")
     return "".join(f"{name}\n" for name in names)
 
@@ -245,12 +310,14 @@ class Target:
 
     Encrypted, every file is, with a password made once on the host. It lies beside the sets in
     `key.age`, encrypted to the recipient, whose identity alone opens it on another host. `key.json`
-    says for whom, and which password it is.
+    says for whom, and which password it is. Everybody can encrypt to a recipient: so a password
+    that an identity opens must be the host's own, or known by its mark to whoever restores.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self.recipient = settings.get("MLFLOW_BACKUP_RECIPIENT", "")
         self.identity = settings.get("MLFLOW_BACKUP_IDENTITY", "")
+        self.key = settings.get("MLFLOW_BACKUP_KEY", "")
         self.plain = Store(
             settings["MLFLOW_BACKUP_TARGET"], settings, OUR_S3, "mlflow_backup_target"
         )
@@ -282,21 +349,30 @@ class Target:
             )
 
     def _password(self, known: Mapping[str, str]) -> str:
-        """Return the password that a target's files have."""
+        """Return the password that a target's files have. Raises Trouble where it may be forged."""
+        own = host_password()
         if self.identity:
             with tempfile.TemporaryDirectory() as place:
                 self.plain.rclone("copyto", self.plain.at("key.age"), f"{place}/key.age")
                 password = age(
                     "--decrypt", "--identity", "-", f"{place}/key.age", stdin=self.identity
                 )
-        elif KEY_FILE.is_file():
-            password = KEY_FILE.read_text().strip()
+            if mark(password) != (self.key or (own and mark(own))):
+                told = f"mlflow_backup_key is {self.key}" if self.key else ""
+                raise Trouble(
+                    f"{self.place} has the key {mark(password)}, and "
+                    f"{told or 'this host does not know it'}. Whoever can write "
+                    "there can encrypt sets of his own to a public key. If this is the key that "
+                    "playbooks/backup.yml named, set mlflow_backup_key to it; else look who writes."
+                )
+        elif own:
+            password = own
         else:
             raise Trouble(
                 f"{self.place} is encrypted to {known['recipient']}, and this host has no key for "
                 "it. Set mlflow_backup_identity to the file with that recipient's identity."
             )
-        if mark(password) != known["key"]:
+        if not mark(password).startswith(known["key"]):
             raise Trouble(
                 f"{self.place} is encrypted with another key than that of this host. Set "
                 "mlflow_backup_identity, by which the host takes that key over; or another "
@@ -319,8 +395,8 @@ class Target:
             ).strip(),
         }
 
-    def prepare(self) -> list[str]:
-        """See that files come and go, and see to the key. Return what was changed.
+    def prepare(self) -> tuple[list[str], str]:
+        """See that files come and go, and see to the key. Return what was changed, and its mark.
 
         Raises Trouble.
         """
@@ -341,7 +417,7 @@ class Target:
                 f"{known['recipient']}, or another mlflow_backup_target."
             )
         if not self.recipient:
-            return changes
+            return changes, ""
         if known:
             password = self._password(known)
         elif [path for path in self.plain.sizes() if path.endswith(f"/{MANIFEST}")]:
@@ -350,8 +426,8 @@ class Target:
                 "set. Set another mlflow_backup_target."
             )
         else:
-            password = KEY_FILE.read_text().strip() if KEY_FILE.is_file() else secrets.token_hex(32)
-        if not KEY_FILE.is_file() or KEY_FILE.read_text().strip() != password:
+            password = host_password() or secrets.token_hex(32)
+        if host_password() != password:
             unfinished = KEY_FILE.with_name("backup.key.new")  # root's alone, by the umask
             unfinished.write_text(f"{password}\n")
             unfinished.rename(KEY_FILE)
@@ -363,12 +439,20 @@ class Target:
             text = json.dumps({"recipient": self.recipient, "key": mark(password)}) + "\n"
             self.plain.write("key.json", text)
             changes.append(f"encrypted the key to {self.recipient}")
-        return changes
+        return changes, mark(password)
+
+
+def host_password() -> str:
+    """Return the password that this host encrypts with; '' where it has none."""
+    return KEY_FILE.read_text().strip() if KEY_FILE.is_file() else ""
 
 
 def mark(password: str) -> str:
-    """Return by what a password is known that nobody is told."""
-    return hashlib.sha256(password.encode()).hexdigest()[:16]
+    """Return by what a password is known that nobody is told, and that nobody finds another for.
+
+    In an older key.json it is half as long.
+    """
+    return hashlib.sha256(password.encode()).hexdigest()[:32]
 
 
 def age(*arguments: str, stdin: str) -> str:

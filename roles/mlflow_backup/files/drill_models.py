@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from service_client import NotReady, Server
 
+CANDIDATES = 5  # models that a drill tries
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 

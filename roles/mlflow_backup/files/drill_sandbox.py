@@ -29,7 +29,6 @@ from service_client import NotReady, Server
 
 LIBRARY = Path(__file__).resolve().parent
 SET = Path("../set").resolve()
-CANDIDATES = 5  # models that are tried
 PATIENCE = 180  # seconds until MLflow serves
 SETTINGS = {
     "MLFLOW_HOST": "127.0.0.1",
@@ -150,7 +149,7 @@ def restore() -> dict[str, Any]:
         "models": [],
     }
     with served(uris["tracking"]) as server:
-        for number, model in enumerate(drill_models.newest(server, CANDIDATES)):
+        for number, model in enumerate(drill_models.newest(server, drill_models.CANDIDATES)):
             try:
                 drill_models.bring(server, **model, directory=Path("backup", str(number)))
             except NotReady as error:

@@ -30,6 +30,7 @@ import http.client
 import json
 import os
 import re
+import selectors
 import shutil
 import signal
 import ssl
@@ -42,9 +43,12 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 ROOT = Path("/var/lib/mlflow-models")
+RUNTIME = Path("/run/mlflow-model")
 UNITS = Path("/etc/systemd/system")
 SERVER = Path("/usr/local/lib/mlflow")  # the tracking server's programs, if this is its host
 TIMEOUT = 60.0  # seconds that the tracking server may take to answer
+MOST = 1_000_000  # bytes that a command may say, and a model leave for root to read
+LONGEST = 4 * 3600.0  # seconds that a command may take, of which fetching a model is the slowest
 # What a model may be allowed beyond the unit's sandbox.
 ALLOWANCES = {
     "network": "PrivateNetwork=no\nIPAddressDeny=\n"
@@ -68,9 +72,46 @@ class Unreachable(Refused):
     """The tracking server does not answer at all."""
 
 
-def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end and keep what it says."""
-    return subprocess.run([*map(str, command)], capture_output=True, text=True, **options)
+def run(*command: str | Path, input: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and keep what it says.
+
+    It may open what somebody else has made, as the models' user. Raises Refused, and ends it, where
+    that has no end.
+    """
+    words = [*map(str, command)]
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    with subprocess.Popen(words, start_new_session=True, **pipes, **options) as process:
+        try:
+            stdout, stderr = heard(process, input.encode())
+        except Refused as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise Refused(f"{error} {' '.join(words)[:500]}") from None
+    return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+
+
+def heard(process: subprocess.Popen[bytes], told: bytes) -> tuple[str, str]:
+    """Return what a process says until its end. Raises Refused where there is none."""
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101 for the types
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(told)  # so little that nobody need read it first
+    said = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    deadline = time.monotonic() + LONGEST
+    with selectors.DefaultSelector() as ready:
+        for stream in said:
+            ready.register(stream, selectors.EVENT_READ)
+        while ready.get_map():
+            for key, _ in ready.select(max(deadline - time.monotonic(), 0)):
+                more = os.read(key.fd, 1 << 16)
+                said[key.fd] += more
+                if not more:
+                    ready.unregister(key.fd)
+            if max(map(len, said.values())) > MOST:
+                raise Refused(f"This said more than {MOST} bytes, and was ended:")
+            if time.monotonic() > deadline:
+                raise Refused(f"This had no end after {LONGEST:.0f} s, and was ended:")
+    process.wait()
+    stdout, stderr = (text.decode(errors="replace") for text in said.values())
+    return stdout, stderr
 
 
 def unit(instance: str) -> str:
@@ -341,7 +382,7 @@ class Deployment:
             )
         # The files are the models' user's, and so is the environment: root opens and makes none.
         uv = self.python.with_name("uv")
-        wanted = self.as_user("cat", "--", file, errors="replace").stdout.encode()
+        wanted = self.as_user("cat", "--", file).stdout.encode()
         python = os.path.realpath(self.python)
         digest = hashlib.sha256(wanted + python.encode()).hexdigest()[:12]
         path = self.host.environments / digest
@@ -406,15 +447,26 @@ class Deployment:
 
     def proof(self) -> dict[str, Any]:
         """Return what it was asked when it started, and what it answered."""
-        file = Path("/run/mlflow-model", self.instance, "proof.json")
+        file = RUNTIME / self.instance / "proof.json"
         # The directory was the model's: no link of its making is followed.
-        there = file.is_file() and not file.is_symlink()
-        return json.loads(file.read_text(encoding="utf-8")) if there else {}
+        if not file.is_file() or file.is_symlink():
+            return {}
+        with file.open(encoding="utf-8") as text:
+            said = text.read(MOST + 1)
+        try:
+            return dict(json.loads(said))
+        except (ValueError, TypeError, RecursionError):  # cut off, or none
+            return {"source": "with a request that is too long to be shown"}
 
 
 def last_line(text: str) -> str:
     """Return the last line of what a program said."""
-    return (text.strip().splitlines() or ["it said nothing"])[-1].strip()[:500]
+    return shown((text.strip().splitlines() or ["it said nothing"])[-1].strip())
+
+
+def shown(line: str) -> str:
+    """Return a line of somebody else's as people are shown it: none is endless or obeyed."""
+    return "".join(letter if letter.isprintable() else "?" for letter in line[:500])
 
 
 def last_words(instance: str, since: str) -> str:
@@ -426,9 +478,9 @@ def last_words(instance: str, since: str) -> str:
     if ended.get("Result") in ("signal", "core-dump"):
         return f"It crashed: {signal.Signals(int(ended['ExecMainStatus'])).name}."
     if said := run(*journal, "--priority=err..err", "--lines=1").stdout.strip():
-        return said
-    lines = run(*journal, "--lines=8").stdout.strip() or "(nothing)"
-    return "It does not start. Its last lines:\n  " + lines.replace("\n", "\n  ")
+        return shown(said)
+    lines = run(*journal, "--lines=8").stdout.strip().splitlines()[-8:] or ["(nothing)"]
+    return "\n  ".join(["It does not start. Its last lines:", *map(shown, lines)])
 
 
 def switch(host: Host, name: str, instance: str) -> None:

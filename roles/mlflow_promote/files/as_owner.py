@@ -30,6 +30,7 @@ PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
 # The programs of the service on this host.
 LIBRARY = Path("/usr/local/lib/mlflow")
 NOBODY = "nobody"
+RESERVE = 100_000_000  # bytes that stay free on the disk, which an archive of some could fill
 # Where the program finds it all: mounted there, for this process to see.
 ROOM = Path("/tmp")  # noqa: S108 not the host's
 
@@ -60,7 +61,8 @@ def unpack(archive: BinaryIO, directory: Path) -> list[str]:
     """Unpack the files of a tar.gz into a new directory; return the names of what is left out.
 
     Links and devices, since what they mean on another machine nobody knows, and names that lead
-    elsewhere. (Debian 12's tarfile has no filters yet.) Raises OSError, TarError, EOFError.
+    elsewhere. (Debian 12's tarfile has no filters yet.) Raises OSError, TarError, EOFError, before
+    the disk is full.
     """
     left = []
     with tarfile.open(fileobj=archive, mode="r|gz") as packed:
@@ -73,6 +75,8 @@ def unpack(archive: BinaryIO, directory: Path) -> list[str]:
                 place.mkdir(parents=True, exist_ok=True)
             elif not member.isreg() or place.exists():
                 left.append(name.as_posix())
+            elif member.size > (free := shutil.disk_usage(directory).free - RESERVE):
+                raise OSError(f"{member.name!r} has {member.size} bytes, and {free} are free.")
             elif content := packed.extractfile(member):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with place.open("xb") as copy:

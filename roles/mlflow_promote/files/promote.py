@@ -690,7 +690,7 @@ def main() -> int:
         promote(arguments, report)
     except (Failure, MlflowException, OSError) as error:
         words, place = str(error), str(arguments.source)
-        report["failure"] = words.replace(place, arguments.called or place)
+        report["failure"] = words.replace(place, arguments.called or place)[:2000]
     print(json.dumps(report))
     return 1 if report["failure"] else 0
 

@@ -38,6 +38,12 @@ class MountAttributes(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]
 
 
+def root_alone(path: Path) -> bool:
+    """Return whether all directories above a path are root's, through whatever links."""
+    ways = {*path.parents, *(path.parent.resolve() / path.name).parents}
+    return all(place.lstat().st_uid in (0, os.geteuid()) for place in ways)
+
+
 def opened(path: Path) -> int:
     """Open a directory, as a place only (O_PATH).
 

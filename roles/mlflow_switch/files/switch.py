@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from service_settings import read_settings
+from service_view import root_alone
 
 STATE = Path("/var/lib/mlflow-switch")  # plan.json, state.json, and what was saved
 MARKS = Path("/run/mlflow-switch")
@@ -144,14 +145,6 @@ def open_own(path: Path) -> BinaryIO:
         file.close()
         raise Failed(f"{path} is no file of root's.")
     return file
-
-
-def root_alone(path: Path) -> bool:
-    """Return whether all directories above a path are root's, through whatever links."""
-    return all(
-        place.lstat().st_uid in (0, os.geteuid())
-        for place in {*path.parents, *(path.parent.resolve() / path.name).parents}
-    )
 
 
 def command(*words: str | Path, **options: Any) -> str:
