@@ -440,14 +440,30 @@ def test_requests_about_traces_set_no_place() -> None:
     assert not guard.names_a_place({"key": ["x"], "value": "mlflow.artifactLocation", "n": 1})
 
 
-def test_what_is_elsewhere_is_counted_and_named() -> None:
-    experiments = [("a", "mlflow-artifacts:/1"), ("b", "/mnt/b"), ("c", "")]
-    versions = [("m 1", "models:/m-1"), ("m 2", "s3://old/m"), ("p 1", "prompt-template")]
-    versions += [(f"n {number}", f"dbfs:/{number}") for number in range(9)]
-    found = guard_places.elsewhere(experiments, versions, S3)
-    assert found["experiments"] == {"count": 1, "first": ["b (/mnt/b)"]}
-    assert found["versions"]["count"] == 10
-    assert found["versions"]["first"][0] == "m 2 (s3://old/m)"
+def test_what_no_new_one_could_name_is_counted_and_named() -> None:
+    experiments = [("1", "a", "mlflow-artifacts:/1"), ("2", "b", "/mnt/b"), ("3", "c", "")]
+    experiments += [("4", "d", "s3://bucket/team/4/"), ("5", "e", "mlflow-artifacts:/ada")]
+    versions = [("m 1", "models:/m-1", ""), ("m 2", "s3://old/m", ""), ("m 3", "runs:/r", "")]
+    versions += [("p 1", "prompt-template", ""), ("m 4", "mlflow-artifacts:/1/r/m", "1")]
+    versions += [("m 5", "mlflow-artifacts:/none/m", ""), ("m 6", "s3://shared/models/m", "")]
+    versions += [(f"n {number}", f"dbfs:/{number}", "") for number in range(9)]
+    outside = [
+        "1 experiments are outside of mlflow_server_artifacts_destination: b (/mnt/b)",
+        "10 model versions are outside of mlflow_server_artifacts_destination: "
+        "m 2 (s3://old/m), n 0 (dbfs:/0), n 1 (dbfs:/1), ...",
+    ]
+    assert guard_places.elsewhere(experiments, versions, S3) == outside
+    experiments += [("6", "in", "mlflow-artifacts:/1/x"), ("7", "on", "s3://bucket/team/ada")]
+    experiments += [("8", "root", "mlflow-artifacts:/"), ("9", "next", "mlflow-artifacts:/12")]
+    versions += [("s 1", "s3://bucket/team/1/r/m", "4"), ("s 2", "mlflow-artifacts:/4/r/m", "")]
+    assert guard_places.elsewhere(experiments, versions, S3) == [
+        *outside,
+        "5 experiments share a directory with another: e (mlflow-artifacts:/ada), "
+        "in (mlflow-artifacts:/1/x), on (s3://bucket/team/ada), ...",
+        "3 model versions come from the directory of an experiment and name no run of it: "
+        "m 5 (mlflow-artifacts:/none/m), s 1 (s3://bucket/team/1/r/m), "
+        "s 2 (mlflow-artifacts:/4/r/m)",
+    ]
 
 
 def test_a_root_is_written_plainly() -> None:
