@@ -49,10 +49,6 @@ class Place:
         """Tell whether this is the other place, or lies below it."""
         return self.bucket == other.bucket and self.parts[: len(other.parts)] == other.parts
 
-    def overlaps(self, other: Place) -> bool:
-        """Tell whether one of the two lies within the other."""
-        return self.within(other) or other.within(self)
-
     def below(self, *names: str) -> Place:
         """Return a place within this one."""
         return Place(self.bucket, self.parts + names)
