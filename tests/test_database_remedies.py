@@ -115,6 +115,29 @@ def test_to_look_at_a_database_leaves_nothing(schema: ModuleType, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
+def test_places_are_told_from_what_the_database_has(schema: ModuleType, tmp_path: Path) -> None:
+    writer = sqlite3.connect(tmp_path / "mlflow.db")
+    writer.executescript("""
+        CREATE TABLE experiments (experiment_id INTEGER, name TEXT, artifact_location TEXT);
+        CREATE TABLE runs (run_uuid TEXT, experiment_id INTEGER);
+        CREATE TABLE model_versions (
+            name TEXT, version INTEGER, source TEXT, run_id TEXT, current_stage TEXT);
+        INSERT INTO experiments VALUES (1, 'a', 'mlflow-artifacts:/1'), (2, 'b', '/srv/a/1/b');
+        INSERT INTO experiments VALUES (3, 'c', NULL);
+        INSERT INTO runs VALUES ('r1', 1), ('r3', 3);
+        INSERT INTO model_versions VALUES
+            ('m', 1, 'mlflow-artifacts:/1/r1/m', 'r1', NULL), ('m', 2, '/srv/a/1/r1/m', 'r3', NULL),
+            ('m', 3, '/etc', NULL, 'None'), ('m', 4, NULL, NULL, 'Deleted_Internal');
+    """)
+    writer.close()
+    assert schema.elsewhere(f"sqlite:///{tmp_path}/mlflow.db", "/srv/a", []) == [
+        "1 model versions are outside of mlflow_server_artifacts_destination: m 3 (/etc)",
+        "1 experiments share a directory with another: b (/srv/a/1/b)",
+        "1 model versions come from the directory of an experiment and name no run of it: "
+        "m 2 (/srv/a/1/r1/m)",
+    ]
+
+
 class Connection:
     """Answers every question with one row."""
 

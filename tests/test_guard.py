@@ -277,6 +277,9 @@ class Store:
         }
         return [(k, v) for k, v in all_of_them.items() if experiment_id in ("", k)]
 
+    def stamp(self) -> object:
+        return 5
+
     def run(self, run_id: str) -> tuple[str, str]:
         return {
             "r7": ("7", "mlflow-artifacts:/7/r7/artifacts"),
@@ -440,14 +443,92 @@ def test_requests_about_traces_set_no_place() -> None:
     assert not guard.names_a_place({"key": ["x"], "value": "mlflow.artifactLocation", "n": 1})
 
 
-def test_what_is_elsewhere_is_counted_and_named() -> None:
-    experiments = [("a", "mlflow-artifacts:/1"), ("b", "/mnt/b"), ("c", "")]
-    versions = [("m 1", "models:/m-1"), ("m 2", "s3://old/m"), ("p 1", "prompt-template")]
-    versions += [(f"n {number}", f"dbfs:/{number}") for number in range(9)]
-    found = guard_places.elsewhere(experiments, versions, S3)
-    assert found["experiments"] == {"count": 1, "first": ["b (/mnt/b)"]}
-    assert found["versions"]["count"] == 10
-    assert found["versions"]["first"][0] == "m 2 (s3://old/m)"
+class Growing(Store):
+    """The experiments that a test says, and how often they were read."""
+
+    def __init__(self, **addresses: str) -> None:
+        self.addresses, self.read = addresses, 0
+
+    def stamp(self) -> object:
+        return len(self.addresses)
+
+    def locations(self, experiment_id: str = "") -> list[tuple[str, str]]:
+        self.read += 1
+        return [(number[1:], address) for number, address in self.addresses.items()]
+
+
+# A path of the artifact routes, what is done there; the experiments that judge, the path in each.
+JUDGES: list[tuple[str, str, dict[str, str]]] = [
+    ("7/r/artifacts/x", "read", {"7": "r/artifacts/x"}),
+    ("6/placed/r/x", "manage", {"6": "placed/r/x"}),  # MLflow goes by the number
+    ("team/ada/r/artifacts/x", "read", {"4": "r/artifacts/x"}),
+    ("team/ada", "read", {"4": ""}),
+    ("team/ada/in/r/x", "read", {"4": "in/r/x", "5": "r/x"}),  # neither gains over the other
+    ("team/ada/in/r/x", "update", {"4": "in/r/x", "5": "r/x"}),
+    ("team", "read", {}),
+    ("team", "manage", {"4": "", "5": ""}),
+    ("team", "update", {"4": "", "5": ""}),
+    ("", "read", {}),
+    ("team/adam/x", "manage", {}),
+    ("elsewhere/x", "update", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "action", "judges"), JUDGES)
+def test_a_chosen_place_is_judged_by_its_experiments(
+    path: str, action: str, judges: dict[str, str]
+) -> None:
+    chosen = {"_6": "mlflow-artifacts:/6", "_4": "mlflow-artifacts:/team/ada"}
+    chosen |= {"_5": "s3://bucket/team/team/ada/in/", "_1": "mlflow-artifacts:/", "_2": "s3://b/x"}
+    chosen |= {"_8": "mlflow-artifacts:/6/placed", "_9": ""}
+    assert guard.Places(S3, Growing(**chosen)).judges(path, action) == judges
+
+
+def test_what_links_lead_to_judges_too(tmp_path: Any) -> None:
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "link").symlink_to("ada")
+    store = Growing(_4="mlflow-artifacts:/ada", _5="mlflow-artifacts:/link")
+    places = guard.Places(Roots.of(str(tmp_path), []), store)
+    assert places.judges("link/x", "read") == {"4": "x", "5": "x"}
+
+
+def test_locations_are_read_again_when_there_are_others() -> None:
+    store = Growing(_4="mlflow-artifacts:/ada")
+    places = guard.Places(S3, store)
+    assert places.judges("7/x", "read") and store.read == 0
+    for _ in range(3):
+        assert places.judges("ada/x", "read") == {"4": "x"}
+        assert places.judges("grace/x", "read") == {}
+    assert store.read == 1
+    store.addresses["_5"] = "mlflow-artifacts:/grace"
+    assert places.judges("grace/x", "read") == {"5": "x"}
+    assert store.read == 2
+
+
+def test_what_no_new_one_could_name_is_counted_and_named() -> None:
+    experiments = [("1", "a", "mlflow-artifacts:/1"), ("2", "b", "/mnt/b"), ("3", "c", "")]
+    experiments += [("4", "d", "s3://bucket/team/4/"), ("5", "e", "mlflow-artifacts:/ada")]
+    versions = [("m 1", "models:/m-1", ""), ("m 2", "s3://old/m", ""), ("m 3", "runs:/r", "")]
+    versions += [("p 1", "prompt-template", ""), ("m 4", "mlflow-artifacts:/1/r/m", "1")]
+    versions += [("m 5", "mlflow-artifacts:/none/m", ""), ("m 6", "s3://shared/models/m", "")]
+    versions += [(f"n {number}", f"dbfs:/{number}", "") for number in range(9)]
+    outside = [
+        "1 experiments are outside of mlflow_server_artifacts_destination: b (/mnt/b)",
+        "10 model versions are outside of mlflow_server_artifacts_destination: "
+        "m 2 (s3://old/m), n 0 (dbfs:/0), n 1 (dbfs:/1), ...",
+    ]
+    assert guard_places.elsewhere(experiments, versions, S3) == outside
+    experiments += [("6", "in", "mlflow-artifacts:/1/x"), ("7", "on", "s3://bucket/team/ada")]
+    experiments += [("8", "root", "mlflow-artifacts:/"), ("9", "next", "mlflow-artifacts:/12")]
+    versions += [("s 1", "s3://bucket/team/1/r/m", "4"), ("s 2", "mlflow-artifacts:/4/r/m", "")]
+    assert guard_places.elsewhere(experiments, versions, S3) == [
+        *outside,
+        "5 experiments share a directory with another: e (mlflow-artifacts:/ada), "
+        "in (mlflow-artifacts:/1/x), on (s3://bucket/team/ada), ...",
+        "3 model versions come from the directory of an experiment and name no run of it: "
+        "m 5 (mlflow-artifacts:/none/m), s 1 (s3://bucket/team/1/r/m), "
+        "s 2 (mlflow-artifacts:/4/r/m)",
+    ]
 
 
 def test_a_root_is_written_plainly() -> None:

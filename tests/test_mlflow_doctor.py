@@ -483,6 +483,32 @@ def test_what_it_advises_goes_through_no_link(doctor: ModuleType, tmp_path: Path
     assert f"chown -h daemon: {base}" in words(only(doctor, "database", **patient))
 
 
+def test_places_that_the_guard_refuses_now_are_said(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "server.env"
+    settings.write_text(
+        f"MLFLOW_BACKEND_STORE_URI=sqlite:///{tmp_path}/none\nMLFLOW_ARTIFACTS_DESTINATION=/srv/a\n"
+        'MLFLOW_GUARD_ARTIFACT_ROOTS="[\\"/srv/b\\"]"\n'
+    )
+    answer = {"databases": [], "places": ["2 experiments share a directory"]}
+    asked: list[dict[str, Any]] = []
+
+    def as_service(self: Any, command: list[str], given: str) -> Any:
+        asked.append(json.loads(given))
+        return subprocess.CompletedProcess(command, 0, json.dumps(answer))
+
+    monkeypatch.setattr(doctor.Patient, "as_service", as_service)
+    patient = {"settings": str(settings), "library": str(ROOT / "roles/mlflow_server/files")}
+    said = words(only(doctor, "database", **patient))
+    assert said.startswith("note: 2 experiments share a directory. They go on as they were")
+    assert asked[0]["artifacts"] == {"destination": "/srv/a", "roots": ["/srv/b"]}
+    # A library from before the guard would take it for a database.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    only(doctor, "database", **{**patient, "library": str(tmp_path)})
+    assert "artifacts" not in asked[1]
+
+
 def test_bundles_go_by_mlflow_s_order(
     doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,9 +2,11 @@
 
     OWNER=NAME:PASSWORD NEIGHBOUR=... ARTIFACTS=DESTINATION neighbour.py SERVER [CA]
 
-The owner makes an experiment with a run, an artifact and a model; the neighbour tries to get at
-them, and at the server's files: first with NO_PERMISSIONS on the experiment, then, to write, with
-READ. In the answer, `gained` names the requests that gained something, and should be empty;
+The owner makes two experiments with a run and an artifact, one of them in a place of her choice,
+and a model. The neighbour tries to get at them, and at the server's files: first with
+NO_PERMISSIONS on the experiments, then, to write, with READ; at last with each permission that the
+owner can give. In the answer, `gained` names the requests that gained something, and should be
+empty; so should `refused`, those that were refused in spite of a permission.
 `denied by` says how the neighbour was kept from reading, and is empty where READ is the default of
 an MLflow that cannot except an experiment from it. ARTIFACTS is what the variable
 mlflow_server_artifacts_destination says; GATEWAY=on is for a server with the AI gateway. Nothing
@@ -20,7 +22,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 SERVER, *named = [word.rstrip("/") for word in sys.argv[1:]]
 OWNER, NEIGHBOUR = os.environ["OWNER"], os.environ["NEIGHBOUR"]
@@ -74,20 +76,37 @@ def tries(
     return text
 
 
-experiment = made(OWNER, "POST", f"{API}/experiments/create", {"name": NAME})["experiment_id"]
-run = made(OWNER, "POST", f"{API}/runs/create", {"experiment_id": experiment, "start_time": 1})
-run_id, uri = run["run"]["info"]["run_id"], run["run"]["info"]["artifact_uri"]
-inner = urllib.parse.urlsplit(uri).path.strip("/")
-artifact = f"2.0/mlflow-artifacts/artifacts/{inner}/secret.txt"
-status, text = ask(OWNER, "PUT", f"/api/{artifact}", MARK.encode())
-if status != 200:
-    sys.exit(f"the owner's artifact: {status} {text}")
-made(
-    OWNER,
-    "POST",
-    f"{API}/runs/log-metric",
-    {"run_id": run_id, "key": MARK, "value": 1, "timestamp": 1},
-)
+class Work(NamedTuple):
+    """An experiment of the owner's, with a run and its artifact."""
+
+    experiment: str
+    run_id: str
+    uri: str
+    inner: str
+    artifact: str
+
+
+def work(name: str, **place: str) -> Work:
+    experiment = made(OWNER, "POST", f"{API}/experiments/create", {"name": name, **place})
+    number = experiment["experiment_id"]
+    run = made(OWNER, "POST", f"{API}/runs/create", {"experiment_id": number, "start_time": 1})
+    run_id, uri = run["run"]["info"]["run_id"], run["run"]["info"]["artifact_uri"]
+    inner = urllib.parse.urlsplit(uri).path.strip("/")
+    artifact = f"2.0/mlflow-artifacts/artifacts/{inner}/secret.txt"
+    status, text = ask(OWNER, "PUT", f"/api/{artifact}", MARK.encode())
+    if status != 200:
+        sys.exit(f"the owner's artifact: {status} {text}")
+    made(
+        OWNER,
+        "POST",
+        f"{API}/runs/log-metric",
+        {"run_id": run_id, "key": MARK, "value": 1, "timestamp": 1},
+    )
+    return Work(number, run_id, uri, inner, artifact)
+
+
+CHOSEN = f"mlflow-artifacts:/chosen-{NAME}/by/her"
+ordinary, chosen = work(NAME), work(f"{NAME}-chosen", artifact_location=CHOSEN)
 made(OWNER, "POST", f"{API}/registered-models/create", {"name": f"{NAME}-own"})
 own = made(NEIGHBOUR, "POST", f"{API}/experiments/create", {"name": f"{NAME}-of-neighbour"})
 own_run = made(
@@ -100,31 +119,34 @@ own_run_id = own_run["run"]["info"]["run_id"]
 made(NEIGHBOUR, "POST", f"{API}/registered-models/create", {"name": f"{NAME}-model"})
 
 
-def grant(permission: str) -> bool:
-    """Give the neighbour a permission on the owner's experiment; tell whether there is such."""
+def grant(permission: str, kind: str, number: str) -> bool:
+    """Give the neighbour a permission on what is the owner's; tell whether there is such."""
     given = {
         "username": NEIGHBOUR.partition(":")[0],
-        "resource_type": "experiment",
-        "resource_id": experiment,
+        "resource_type": kind,
+        "resource_id": number,
     }
     ask(OWNER, "POST", f"{API3}/users/permissions/revoke", given)  # an earlier one
     given["permission"] = permission
     return ask(OWNER, "POST", f"{API3}/users/permissions/grant", given)[0] == 200
 
 
-def denied() -> str:
-    """See that the neighbour may not read the experiment; return how, or nothing."""
-    if ask(NEIGHBOUR, "GET", f"{API}/runs/get?run_id={run_id}")[0] == 403:
+def denied(at: Work) -> str:
+    """See that the neighbour may not read an experiment; return how, or nothing."""
+    if ask(NEIGHBOUR, "GET", f"{API}/runs/get?run_id={at.run_id}")[0] == 403:
         return "NO_PERMISSIONS"  # the server's default
-    return "DENY" if grant("DENY") else ""  # older versions have none
+    return "DENY" if grant("DENY", "experiment", at.experiment) else ""  # older ones have none
 
 
-def writes() -> None:
+def writes(at: Work) -> None:
     """What changes the owner's work, or takes it away."""
+    experiment, run_id, _, inner, artifact = at
     for form in ("/api", "/ajax-api"):
         tries("overwrite", "PUT", f"{form}/{artifact}", b"x")
         tries("delete", "DELETE", f"{form}/{artifact}")
         tries("delete all", "DELETE", f"{form}/2.0/mlflow-artifacts/artifacts/.")
+        above = inner.partition("/")[0]
+        tries("delete all", "DELETE", f"{form}/2.0/mlflow-artifacts/artifacts/{above}")
         tries(
             "upload in parts",
             "POST",
@@ -182,20 +204,25 @@ def writes() -> None:
         )
 
 
-def reads() -> None:
+def reads(at: Work) -> None:
     """What tells of the owner's work."""
+    experiment, run_id, _, inner, artifact = at
+    twice = f"%25{ord(inner[0]):x}{inner[1:]}"  # decoded by the web server, and by MLflow again
     for form in ("/api", "/ajax-api"):
         root = f"{form}/2.0/mlflow"
         tries("read", "GET", f"{form}/{artifact}")
         tries("head", "HEAD", f"{form}/{artifact}")
         for dots in ("./", "%2e/", "x/../", "x%2F..%2F", "/"):
             tries("read", "GET", f"{form}/2.0/mlflow-artifacts/artifacts/{dots}{inner}/secret.txt")
-        tries(
-            "list",
-            "GET",
-            f"{form}/2.0/mlflow-artifacts/artifacts?path={inner}",
-            harmless=('{"files": []}', "{}"),
-        )
+        tries("read", "GET", f"{form}/2.0/mlflow-artifacts/artifacts/{twice}/secret.txt")
+        for path in (inner, f"{inner}/", f"./{inner}", f"x/../{inner}", twice):
+            tries(
+                "list",
+                "GET",
+                f"{form}/2.0/mlflow-artifacts/artifacts?path={path}",
+                harmless=('{"files": []}', "{}"),
+            )
+        tries("list", "GET", f"{form}/2.0/mlflow-artifacts/artifacts", {"path": inner})
         tries("presigned", "GET", f"{form}/2.0/mlflow-artifacts/presigned/{inner}/secret.txt")
         tries(
             "presigned",
@@ -240,9 +267,13 @@ def reads() -> None:
 
 def sources() -> None:
     """Places that a model version, an experiment or a trace of the neighbour's may not name."""
+    experiment, run_id, uri, inner, artifact = ordinary
     root = os.environ.get("ARTIFACTS", "/var/lib/mlflow/artifacts_local")
     bucket, _, prefix = root.removeprefix("s3://").partition("/")
     addresses = [
+        chosen.uri,
+        CHOSEN,
+        CHOSEN.removesuffix("/by/her"),
         uri,
         f"{uri}/",
         f"mlflow-artifacts:/{inner}",
@@ -381,7 +412,7 @@ def closed(who: str) -> None:
         "jobs",
         "POST",
         f"{AJAX3}/genai/evaluate/invoke",
-        {"experiment_id": experiment, "trace_ids": ["x"], "serialized_scorers": ["x"]},
+        {"experiment_id": ordinary.experiment, "trace_ids": ["x"], "serialized_scorers": ["x"]},
         who=who,
     )
     tries("sign-up", "GET", "/signup", who=who)
@@ -390,14 +421,75 @@ def closed(who: str) -> None:
     tries("unknown", "GET", "/openapi.json", who=who)
 
 
-how = denied()
-if how:
-    reads()
+refused: list[str] = []
+LEVELS = ("READ", "USE", "EDIT", "MANAGE")
+
+
+def levels(kind: str, number: str, requests: list[tuple[str, str, str, Any]]) -> None:
+    """Make requests, each with the least permission that allows it, with each permission."""
+    for level in LEVELS:
+        if not grant(level, kind, number):
+            sys.exit(f"{level} cannot be granted.")
+        for least, method, path, data in requests:
+            status, text = ask(NEIGHBOUR, method, path, data)
+            may = LEVELS.index(level) >= LEVELS.index(least)
+            if may != (status == 200):
+                said = f"with {level}: {method} {path} -> {status} {text[:80]}"
+                (refused if may else gained).append(said)
+
+
+def of_experiment(at: Work) -> list[tuple[str, str, str, Any]]:
+    experiment, run_id, _, inner, artifact = at
+    spare = artifact.replace("secret", "spare")
+    begun = {"experiment_id": experiment, "start_time": 1}
+    return [
+        ("READ", "GET", f"{API}/experiments/get?experiment_id={experiment}", None),
+        ("READ", "GET", f"{API}/runs/get?run_id={run_id}", None),
+        ("READ", "GET", f"/api/{artifact}", None),
+        ("READ", "GET", f"/ajax-api/2.0/mlflow-artifacts/artifacts?path={inner}", None),
+        ("READ", "GET", f"/get-artifact?run_id={run_id}&path=secret.txt", None),
+        ("EDIT", "PUT", f"/api/{spare}", b"x"),
+        ("EDIT", "POST", f"{API}/runs/create", begun),
+        ("EDIT", "POST", f"{API}/runs/set-tag", {"run_id": run_id, "key": "k", "value": "v"}),
+        ("MANAGE", "DELETE", f"/api/{spare}", None),
+        ("MANAGE", "POST", f"{API}/experiments/delete", {"experiment_id": experiment}),
+        ("MANAGE", "POST", f"{API}/experiments/restore", {"experiment_id": experiment}),
+    ]
+
+
+def of_model(name: str) -> list[tuple[str, str, str, Any]]:
+    made(
+        OWNER,
+        "POST",
+        f"{API}/model-versions/create",
+        {"name": name, "source": ordinary.uri, "run_id": ordinary.run_id},
+    )
+    version = {"name": name, "version": "1"}
+    tag = {"name": name, "key": "k", "value": "v"}
+    file = f"/model-versions/get-artifact?name={name}&version=1&path=secret.txt"
+    hers = {"source": own_run["run"]["info"]["artifact_uri"], "run_id": own_run_id}
+    return [
+        ("READ", "GET", f"{API}/registered-models/get?name={name}", None),
+        ("READ", "GET", f"{API}/model-versions/get?name={name}&version=1", None),
+        ("READ", "GET", file, None),
+        ("EDIT", "PATCH", f"{API}/registered-models/update", {"name": name, "description": "d"}),
+        ("EDIT", "POST", f"{API}/registered-models/set-tag", tag),
+        ("EDIT", "POST", f"{API}/model-versions/create", {"name": name, **hers}),
+        ("MANAGE", "DELETE", f"{API}/model-versions/delete", version),
+        ("MANAGE", "DELETE", f"{API}/registered-models/delete", {"name": name}),
+    ]
+
+
+ways = {denied(at) for at in (ordinary, chosen)}
+if "" not in ways:
+    for at in (ordinary, chosen):
+        reads(at)
+        writes(at)
     sources()
-    writes()
-if not grant("READ"):
-    sys.exit("READ cannot be granted.")
-writes()
+for at in (ordinary, chosen):
+    if not grant("READ", "experiment", at.experiment):
+        sys.exit("READ cannot be granted.")
+    writes(at)
 tries("user", "POST", f"{API}/users/create", {"username": NAME, "password": "a-long-password"})
 tries(
     "administrator",
@@ -436,7 +528,10 @@ made(
     f"{API}/experiments/create",
     {"name": f"{NAME}-placed", "artifact_location": f"mlflow-artifacts:/placed/{NAME}"},
 )
-status, text = ask(OWNER, "GET", f"/api/{artifact}")
-if (status, text) != (200, MARK):
-    gained.append(f"the owner's artifact is not as it was: {status}")
-print(json.dumps({"denied by": how, "gained": gained}))
+for at in (ordinary, chosen):
+    levels("experiment", at.experiment, of_experiment(at))
+    status, text = ask(OWNER, "GET", f"/api/{at.artifact}")
+    if (status, text) != (200, MARK):
+        gained.append(f"the owner's artifact is not as it was: {status}")
+levels("registered_model", f"{NAME}-own", of_model(f"{NAME}-own"))
+print(json.dumps({"denied by": " ".join(sorted(ways)), "gained": gained, "refused": refused}))

@@ -289,7 +289,8 @@ def test_an_upgrade_within_3(lab: Lab, before: Callable[..., Any], host: str) ->
     assert serves(lab, host) == MIDDLE
     assert snapshot(lab, host) == known
     gains = neighbour(lab, host, host)
-    assert (gains["gained"], gains["denied by"]) == ([], "NO_PERMISSIONS")
+    assert (gains["gained"], gains["refused"]) == ([], [])
+    assert gains["denied by"] == "NO_PERMISSIONS"
     held = routes(lab, host)
     assert (held["unknown"], held["gone"]) == ([], [])
     threes = as_person(lab, host, "threes").splitlines()[-1]

@@ -736,9 +736,14 @@ def database(p: Patient) -> Iterator[Finding]:
         "each": number("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", 5)
         + number("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", 10),
     }
+    asked: dict[str, Any] = {**p.databases, "connections": connections}
+    if Path(p["library"], "guard_places.py").exists():
+        asked["artifacts"] = {
+            "destination": p.settings["MLFLOW_ARTIFACTS_DESTINATION"],
+            "roots": json.loads(p.settings.get("MLFLOW_GUARD_ARTIFACT_ROOTS") or "[]"),
+        }
     done = p.as_service(
-        [p.python, "-Es", f"{p['library']}/database.py", "status", "--stdin"],
-        json.dumps({**p.databases, "connections": connections}),
+        [p.python, "-Es", f"{p['library']}/database.py", "status", "--stdin"], json.dumps(asked)
     )
     if done.returncode:
         yield error(
@@ -747,7 +752,16 @@ def database(p: Patient) -> Iterator[Finding]:
             f"{p.again} makes the environment anew.",
         )
         return
-    for state in json.loads(done.stdout)["databases"]:
+    answer = json.loads(done.stdout)
+    for said in answer.get("places", []):
+        yield note(
+            f"{said}.",
+            "They go on as they were; new ones are refused such a place, for whoever names one may "
+            "be after what others keep there.",
+            "Ask whoever made them whether that is meant. mlflow_server_artifact_roots in "
+            f"{p.variables} opens places outside.",
+        )
+    for state in answer["databases"]:
         kind = state["kind"]
         if state["state"] == "unreachable":
             yield error(

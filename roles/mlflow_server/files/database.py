@@ -17,7 +17,7 @@ The databases' addresses come from the service's settings, or, with --stdin, fro
 {"tracking": URI, "auth": URI or ""} on standard input: addresses hold passwords, so they are never
 arguments. The object may have "connections", {"servers", "workers", "pools", "each"}, for `status`
 to hold their product against what PostgreSQL accepts; and "artifacts", {"destination", "roots"},
-for it to name what the database has outside of them.
+for it to name what the database has in places that the guard would refuse now.
 """
 
 from __future__ import annotations
@@ -499,13 +499,14 @@ def count(kind: str, uri: str) -> dict[str, int]:
         return counts(kind, reading, {row[0] for row in names})
 
 
-def elsewhere(uri: str, destination: str, roots: list[str]) -> dict[str, Any]:
-    """Return what of a database has its artifacts outside of these places, as the guard sees it."""
-    named = ["SELECT name, artifact_location FROM experiments"]
+def elsewhere(uri: str, destination: str, roots: list[str]) -> list[str]:
+    """Return what of a database names places that the guard would refuse now."""
+    experiments = "SELECT experiment_id, name, artifact_location FROM experiments ORDER BY 1"
     # MLflow keeps the rows of deleted versions, without their source.
-    named.append(
-        "SELECT name || ' ' || version, source FROM model_versions"
-        " WHERE coalesce(current_stage, '') <> 'Deleted_Internal'"
+    versions = (
+        "SELECT v.name || ' ' || v.version, v.source, r.experiment_id"
+        " FROM model_versions v LEFT JOIN runs r ON r.run_uuid = v.run_id"
+        " WHERE coalesce(v.current_stage, '') <> 'Deleted_Internal' ORDER BY v.name, v.version"
     )
     connection: Any
     if uri.startswith(SQLITE):
@@ -515,8 +516,8 @@ def elsewhere(uri: str, destination: str, roots: list[str]) -> dict[str, Any]:
         connection = connect(uri)
     with contextlib.closing(connection):
         found = [
-            [(str(name), address or "") for name, address in connection.execute(query)]
-            for query in named
+            [tuple("" if word is None else str(word) for word in row) for row in rows]
+            for rows in map(connection.execute, (experiments, versions))
         ]
     return guard_places.elsewhere(*found, guard_places.Roots.of(destination, roots))
 
@@ -776,7 +777,7 @@ def act(
             state |= size(uris[state["kind"]]) if "revision" in state else {}
         answer: dict[str, Any] = {"databases": states}
         if artifacts and states[0]["state"] == "current":
-            answer["elsewhere"] = elsewhere(uris[states[0]["kind"]], **artifacts)
+            answer["places"] = elsewhere(uris[states[0]["kind"]], **artifacts)
         print(json.dumps(answer))
     elif arguments.verb == "check":
         reasons = [refusal(status(kind, uri)) for kind, uri in uris.items()]

@@ -14,19 +14,20 @@ Names that are MLflow's own business are in the second half of this file, and no
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
 import guard_places
-from guard_places import Place, Refused, Roots
+from guard_places import Occupied, Place, Refused, Roots
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -51,6 +52,7 @@ ROUTE = re.compile(
     r"(?P<methods>[A-Z,]+) +(?P<path>/\S*)"
     r"(?P<words>(?: +(?:check=(?:location|source|tags)|since=[\d.]+|optional))*)"
 )
+NUMBER = re.compile(r"[0-9]+")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 VARIABLE = re.compile(r"\{\w+(?P<path>:path)?\}")
 
@@ -220,6 +222,9 @@ class Store(Protocol):
     def locations(self, experiment_id: str = "") -> list[tuple[str, str]]:
         """Return an experiment and its artifact location, or all of them, deleted ones too."""
 
+    def stamp(self) -> object:
+        """Return what is another when an experiment has come or gone for good."""
+
     def run(self, run_id: str) -> tuple[str, str]:
         """Return the experiment of a run, and where its artifacts are."""
 
@@ -239,6 +244,15 @@ class Places:
     roots: Roots
     store: Store
 
+    _known: tuple[object, Occupied] = field(default=(None, Occupied(())), init=False)
+
+    def _occupied(self) -> Occupied:
+        """Return what is where now: all are read again only when the store has others."""
+        stamp, known = self.store.stamp(), self._known
+        if stamp != known[0]:
+            self._known = known = stamp, Occupied(self._experiments())
+        return known[1]
+
     def _experiments(self) -> Iterator[tuple[str, Place]]:
         for experiment_id, address in self.store.locations():
             try:
@@ -246,20 +260,45 @@ class Places:
             except Refused:
                 continue  # MLflow 2 made it; nothing of this server's lies there
 
-    def _overlapping(self, place: Place) -> list[tuple[str, Place]]:
-        known = {place, place.real(), self.roots.led_to(place)}
-        return [
-            (experiment_id, other)
-            for experiment_id, other in self._experiments()
-            if any(name.overlaps(other) for name in known)
-        ]
+    def _names(self, place: Place) -> set[Place]:
+        return {place, place.real(), self.roots.led_to(place)}
+
+    def _overlapping(self, place: Place) -> dict[str, Place]:
+        occupied, found = self._occupied(), dict[str, Place]()
+        for name in self._names(place):
+            found |= occupied.overlapping(name)
+        return found
+
+    def judges(self, path: str, action: str) -> dict[str, str]:
+        """Return the experiments by which a path below the root is judged, and the path in each.
+
+        The one whose number begins the path judges alone, as MLflow has it. Otherwise every one
+        whose location holds it does: where two were made at one moment, neither gains over the
+        other. What writes or deletes may reach those that lie below the path, too.
+
+        Args:
+            path: as whoever opens it reads it.
+            action: read, update or manage.
+        """
+        inner = guard_places.names(path)
+        if inner and NUMBER.fullmatch(inner[0]):
+            return {inner[0]: "/".join(inner[1:])}
+        occupied, found = self._occupied(), dict[str, str]()
+        for name in self._names(self.roots.destination.below(*inner)):
+            for number, other in occupied.around(name).items():
+                # One that was placed around the root, before that was refused, judges nothing.
+                if not self.roots.destination.within(other):
+                    found[number] = "/".join(name.parts[len(other.parts) :])
+            if action != "read":
+                found |= dict.fromkeys(occupied.within(name).keys() - found.keys(), "")
+        return found
 
     def check_location(self, address: str, who: Who) -> None:
         """Check where a new experiment is to keep its artifacts."""
         if not address:
             return  # MLflow's own choice
         place = self.roots.new_location(address)
-        for experiment_id, _ in self._overlapping(place):
+        for experiment_id in self._overlapping(place):
             if not who.may_edit_experiment(experiment_id):
                 raise Refused("it overlaps with that of an experiment which is not yours")
 
@@ -299,10 +338,10 @@ class Places:
             return
         overlapping = self._overlapping(place)
         inside = all(
-            any(name.within(other) for _, other in overlapping)
+            any(name.within(other) for other in overlapping.values())
             for name in (place, self.roots.led_to(place))
         )
-        if not inside or not all(who.may_read_experiment(number) for number, _ in overlapping):
+        if not inside or not all(map(who.may_read_experiment, overlapping)):
             raise Refused("it lies in no experiment that you may read")
 
     def trace_is_there(self, experiment_id: str, trace_id: str, address: str) -> bool:
@@ -486,6 +525,16 @@ class MlflowStore:
             rows = rows.all()
         return [(str(known), address or "") for known, address in rows]
 
+    def stamp(self) -> object:
+        """Return how many experiments there are, and the newest's number and time."""
+        from mlflow.store.tracking.dbmodels.models import SqlExperiment
+        from sqlalchemy import func
+
+        number, made = SqlExperiment.experiment_id, SqlExperiment.creation_time
+        with self._handlers._get_tracking_store().ManagedSessionMaker() as session:
+            found = session.query(func.count(number), func.max(number), func.max(made)).one()
+            return tuple(found)
+
     def run(self, run_id: str) -> tuple[str, str]:
         """Return the experiment of a run, and where its artifacts are."""
         info = self._get("get_run", run_id).info
@@ -649,6 +698,71 @@ def confine_traces(places: Places) -> None:
     vars(store)["_validate_trace_tag"] = validated
 
 
+def judge_chosen_places(places: Places) -> None:
+    """Have basic-auth judge artifacts by the experiments that they lie in, wherever that is.
+
+    MLflow looks for an experiment's number at the beginning of a path of its artifact routes. Where
+    there is none, below a location that somebody chose, its default permission would decide.
+    """
+    auth = importlib.import_module("mlflow.server.auth")
+    from flask import g, request
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.mlflow_artifacts_pb2 import ListArtifacts
+    from mlflow.server import handlers
+    from mlflow.utils.uri import validate_path_is_safe
+
+    def may(user: str, action: str, experiment_id: str, inner: str) -> bool:
+        """Ask MLflow of a path as if it lay where MLflow would have put the experiment."""
+
+        def permission() -> Any:
+            return auth._get_experiment_permission(experiment_id, user)
+
+        if resolved := getattr(auth, "_authorize_artifact_proxy_resolved", None):
+            child = auth._artifact_proxy_child(f"{experiment_id}/{inner}", action)
+            return bool(resolved(child, user, action, permission))
+        return bool(getattr(permission(), f"can_{action}"))  # before 3.17
+
+    def judged(user: str, action: str, path: str) -> bool | None:
+        """Tell whether a user may do something; None where no experiment is concerned."""
+        try:
+            path = validate_path_is_safe(path)  # as the handlers do: it decodes to the end
+        except MlflowException:
+            return False
+        if doubtful(f"/{path}"):
+            return False
+        found = places.judges(path, action)
+        return all(may(user, action, *one) for one in found.items()) if found else None
+
+    def for_flask(action: str, original: Callable[[], bool]) -> Callable[[], bool]:
+        def validator() -> bool:
+            path = (request.view_args or {}).get("artifact_path")
+            if path is None:
+                path = handlers._get_request_message(ListArtifacts()).path
+            said = judged(g.mlflow_authenticated_user, action, path)
+            return original() if said is None else said
+
+        return validator
+
+    for verb, action in {"read": "read", "update": "update", "delete": "manage"}.items():
+        name = f"validate_can_{verb}_experiment_artifact_proxy"
+        vars(auth)[name] = for_flask(action, vars(auth)[name])
+
+    of_fastapi = auth._get_fastapi_proxy_artifact_validator
+
+    def for_fastapi(path: str, method: str) -> Callable[[str, Any], Awaitable[bool]]:
+        original = of_fastapi(path, method)
+        action = {"GET": "read", "PUT": "update"}[method]
+        artifact = path.partition("/mlflow-artifacts/artifacts/")[2]
+
+        async def validator(user: str, asked: Any) -> bool:
+            said = await asyncio.to_thread(judged, user, action, artifact)
+            return bool(await original(user, asked)) if said is None else said
+
+        return validator
+
+    vars(auth)["_get_fastapi_proxy_artifact_validator"] = for_fastapi
+
+
 def switched_on(settings: Mapping[str, str]) -> list[str]:
     """Return which of SWITCHES are on."""
     jobs = settings.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true").lower() in ("true", "1")
@@ -681,6 +795,8 @@ def application() -> Guard:
     keepers = frozenset(json.loads(settings.get("MLFLOW_GUARD_AI_GATEWAY_MEMBERS") or "[]"))
     asked = Asked(guard, login, places, keepers)
     confine_traces(places)
+    if login.asks:
+        judge_chosen_places(places)
 
     def look_at_request() -> Any:
         from flask import Response, request

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice, takewhile
 
 # How MLflow 3 writes the server's own artifact root.
 PROXIED = "mlflow-artifacts"
@@ -29,7 +30,7 @@ class Refused(ValueError):
     """An address that is not accepted; its text says why, as the end of a sentence."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Place:
     """A directory or file, or everything below a key in a bucket.
 
@@ -47,10 +48,6 @@ class Place:
     def within(self, other: Place) -> bool:
         """Tell whether this is the other place, or lies below it."""
         return self.bucket == other.bucket and self.parts[: len(other.parts)] == other.parts
-
-    def overlaps(self, other: Place) -> bool:
-        """Tell whether one of the two lies within the other."""
-        return self.within(other) or other.within(self)
 
     def below(self, *names: str) -> Place:
         """Return a place within this one."""
@@ -194,21 +191,78 @@ class Roots:
         return place
 
 
+class Occupied:
+    """Which experiments lie around a place, and which within it."""
+
+    def __init__(self, experiments: Iterable[tuple[str, Place]]) -> None:
+        self._at: dict[Place, list[str]] = {}
+        for experiment_id, place in experiments:
+            self._at.setdefault(place, []).append(experiment_id)
+        self._sorted = sorted(self._at)
+
+    def around(self, place: Place) -> dict[str, Place]:
+        """Return the experiments that hold a place, each with its location."""
+        outer = (Place(place.bucket, place.parts[:end]) for end in range(len(place.parts) + 1))
+        return {number: other for other in outer for number in self._at.get(other, ())}
+
+    def within(self, place: Place) -> dict[str, Place]:
+        """Return the experiments that a place holds, each with its location."""
+        after = islice(self._sorted, bisect_left(self._sorted, place), None)
+        inner = takewhile(lambda other: other.within(place), after)
+        return {number: other for other in inner for number in self._at[other]}
+
+    def overlapping(self, place: Place) -> dict[str, Place]:
+        """Return both."""
+        return self.around(place) | self.within(place)
+
+
 def elsewhere(
-    experiments: Iterable[tuple[str, str]], versions: Iterable[tuple[str, str]], roots: Roots
-) -> dict[str, Any]:
-    """Return how much lies outside of the roots, and the first few by name.
+    experiments: Iterable[tuple[str, str, str]],
+    versions: Iterable[tuple[str, str, str]],
+    roots: Roots,
+) -> list[str]:
+    """Return which places no new experiment or model version could name: how many, and the first.
 
     Args:
-        experiments: names and locations.
-        versions: names and sources.
+        experiments: numbers, names and locations.
+        versions: names, sources, and the number of the experiment that has the version's run.
         roots: where artifacts may be.
     """
-    outside = {
-        "experiments": [f"{name} ({at})" for name, at in experiments if is_outside(at, roots)],
-        "versions": [f"{name} ({at})" for name, at in versions if is_outside(at, roots)],
+    far = " are outside of mlflow_server_artifacts_destination"
+    found: dict[str, list[str]] = {
+        f"experiments{far}": (outer := []),
+        f"model versions{far}": (sources := []),
+        "experiments share a directory with another": (shared := []),
+        "model versions come from the directory of an experiment and name no run of it": (
+            foreign := []
+        ),
     }
-    return {kind: {"count": len(found), "first": found[:3]} for kind, found in outside.items()}
+    placed: dict[str, tuple[Place, str, str]] = {}
+    for number, name, at in experiments:
+        try:
+            if place := place_of(at, roots):
+                placed[number] = place, at, name
+        except Refused:
+            outer.append(f"{name} ({at})")
+    occupied = Occupied((number, place) for number, (place, *_) in placed.items())
+    for number, (place, at, name) in placed.items():
+        if place != roots.destination.below(number):  # where MLflow puts it, nobody chose
+            try:
+                alone = len(occupied.overlapping(roots.new_location(at))) == 1
+            except Refused:
+                alone = False
+            shared += [f"{name} ({at})"] * (not alone)
+    for name, at, number in versions:
+        try:
+            if (place := place_of(at, roots)) and (around := occupied.around(place)):
+                foreign += [f"{name} ({at})"] * (number not in around)
+        except Refused:
+            sources.append(f"{name} ({at})")
+    return [
+        f"{len(all_of_them)} {what}: {', '.join(all_of_them[:3])}{', ...' * (len(all_of_them) > 3)}"
+        for what, all_of_them in found.items()
+        if all_of_them
+    ]
 
 
 # What stands there for a prompt, whose text is in the database.
@@ -240,14 +294,11 @@ def referred(source: str) -> tuple[str, str]:
     return "logged model", inner[0]
 
 
-def is_outside(address: str, roots: Roots) -> bool:
-    """Tell whether an address that is in the database lies outside of the roots."""
-    try:
-        if address and address not in PROMPTS and not referred(address)[0]:
-            roots.place(address)
-    except Refused:
-        return True
-    return False
+def place_of(address: str, roots: Roots) -> Place | None:
+    """Return the place that an address in the database has; None for none. Raises Refused."""
+    if address and address not in PROMPTS and not referred(address)[0]:
+        return roots.place(address)
+    return None
 
 
 def of_settings(settings: Mapping[str, str]) -> Roots:
