@@ -19,7 +19,7 @@ from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, 
 MOST = 50_000  # experiments in one answer; MLflow allows no more
 TIMEOUT = 30  # seconds for one answer
 OPENER = build_opener(ProxyHandler({}))
-NOT_FOUND = 404
+FORBIDDEN, NOT_FOUND = 403, 404
 
 __all__ = ["HTTPError", "quote"]
 

@@ -18,8 +18,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -233,15 +233,19 @@ def begin(options: argparse.Namespace, known: Known, report: Report) -> None:
 
 
 def abandoned(server: http.Server) -> set[str]:
-    """The tokens of smokes whose users are still there, and too old to be at work."""
-    try:
-        found = server.call("mlflow/users/list")["users"]
-    except http.HTTPError as error:
-        if error.code == http.NOT_FOUND:  # MLflow 2 shows no list
-            return set()
-        raise
-    words = [user["username"].split("-") for user in found]
-    tokens = {word[2] for word in words if word[0] == "smoke" and len(word) == 3}
+    """The tokens of smokes whose users are still there, and too old to be at work.
+
+    MLflow 2 shows no list of users. There, it is those that have come to make an experiment.
+    """
+    status, found = server.ask("mlflow/users/list")
+    if status == http.NOT_FOUND:
+        body = {"max_results": 1000, "filter": f"tags.{TAG} LIKE '%'"}
+        answer = server.call("mlflow/experiments/search", body)
+        tags = [tag for each in answer.get("experiments", []) for tag in each["tags"]]
+        tokens = {tag["value"] for tag in tags if tag["key"] == TAG}
+    else:
+        words = [user["username"].split("-") for user in found["users"]]
+        tokens = {word[2] for word in words if word[0] == "smoke" and len(word) == 3}
     return {token for token in tokens if time.time() - made(token) > ABANDONED}
 
 
@@ -577,67 +581,102 @@ def end(options: argparse.Namespace, known: Known, report: Report) -> None:
     with report.check(
         what, Kind.CLEANUP, "removed", f"Delete what is named {token}, or tagged {TAG}."
     ) as check:
-        remove(server, token, keep=options.keep)
-        check.seen = left(server, token, keep=options.keep) or "removed"
+        theirs = remove(server, token, keep=options.keep)
+        found = left(server, token, keep=options.keep)
+        check.seen = [thing for thing in found if thing not in theirs] or "removed"
+    report.left_out += [
+        f"{thing}: tagged as the smoke's, and not A's to remove" for thing in theirs
+    ]
 
 
-def remove(server: http.Server, token: str, keep: bool = False) -> None:
-    """Removes a smoke's experiment, model and users, and no others: a tag marks them as its own.
+def remove(server: http.Server, token: str, keep: bool = False) -> list[str]:
+    """Removes a smoke's experiment, model and users, and no others.
 
-    MLflow only marks experiments and runs as deleted; `mlflow gc` removes such rows for good. What
-    others have put into them meanwhile stays, and with it the experiment or the model.
+    A tag marks them as its own, which others' things may bear as well: whoever may change one may
+    tag it. So it is A who removes them, where there are users, and none but her own. MLflow only
+    marks experiments and runs as deleted; `mlflow gc` removes such rows for good. What others have
+    put into them meanwhile stays, and with it the experiment or the model.
 
     Args:
         server: the server, as its administrator, or as anybody where there are no users.
         token: what is tagged, and named, with it goes.
         keep: only the users go.
+
+    Returns:
+        What bears the tag and is somebody else's.
     """
-    # MLflow 2 refuses to delete a user who has permissions left.
-    owner = {"username": USER.format(letter="a", token=token)}
-    for model in models(server, token) if server.username else []:
-        delete(server, "registered-models/permissions", {"name": model, **owner})
-    for number in experiments(server, token) if server.username else []:
-        delete(server, "experiments/permissions", {"experiment_id": number, **owner})
-    ours: set[str] = set()
-    numbers = [] if keep else experiments(server, token)
-    for number in numbers:
-        ours |= {run["info"]["run_id"] for run in runs(server, number)
-                 if tagged(run.get("data", {}), token)}  # fmt: skip
-    for model in [] if keep else models(server, token):
-        remove_model(server, model, ours)
-    for number in numbers:
-        remove_experiment(server, number, ours, token)
+    theirs = []
+    if not keep and (maker := as_a(server, token) if server.username else server):
+        numbers = experiments(maker, token)
+        ours = {run["info"]["run_id"] for number in numbers for run in runs(maker, number)
+                if tagged(run.get("data", {}), token)}  # fmt: skip
+        steps = [(name, partial(remove_model, maker, name, ours)) for name in models(maker, token)]
+        steps += [(number, partial(remove_experiment, maker, number, ours, token))
+                  for number in numbers]  # fmt: skip
+        for thing, step in steps:
+            try:
+                step()
+            except http.HTTPError as error:
+                if error.code != http.FORBIDDEN:
+                    raise
+                theirs.append(thing)
     for letter in "ab" if server.username else "":
-        delete(server, "users", {"username": USER.format(letter=letter, token=token)})
+        remove_user(server, USER.format(letter=letter, token=token))
+    return theirs
 
 
-def remove_model(server: http.Server, model: str, ours: set[str]) -> None:
+def as_a(server: http.Server, token: str) -> http.Server | None:
+    """The server as user A of a smoke, who gets a new password; nothing where she is gone."""
+    name, password = USER.format(letter="a", token=token), secrets.token_urlsafe(24)
+    body = {"username": name, "password": password}
+    try:
+        server.call("mlflow/users/update-password", body, "PATCH")
+    except http.HTTPError as error:
+        if error.code == http.NOT_FOUND:
+            return None
+        raise
+    return replace(server, username=name, password=password)
+
+
+def remove_user(server: http.Server, name: str) -> None:
+    """Removes a user; MLflow 2 refuses where she has permissions left, and shows them with her."""
+    status, found = server.ask(f"mlflow/users/get?username={name}")
+    user = found["user"] if status != http.NOT_FOUND else {}
+    for kind, key in (("registered_model", "name"), ("experiment", "experiment_id")):
+        for row in user.get(f"{kind}_permissions", []):
+            body = {key: row[key], "username": name}
+            delete(server, f"{kind.replace('_', '-')}s/permissions", body)
+    delete(server, "users", {"username": name})
+
+
+def remove_model(server: http.Server, name: str, ours: set[str]) -> None:
     """Removes a registered model; of one that others have registered a version of, ours alone."""
-    query = http.quote(f"name = '{model}'")
+    query = http.quote(f"name = '{name}'")
     answer = server.call(f"mlflow/model-versions/search?filter={query}")
     versions = answer.get("model_versions", [])
     mine = [version["version"] for version in versions if version.get("run_id") in ours]
     if len(mine) == len(versions):
-        delete(server, "registered-models", {"name": model})
+        delete(server, "registered-models", {"name": name})
         return
     for version in mine:
-        delete(server, "model-versions", {"name": model, "version": version})
-    body = {"name": model, "key": TAG, "value": "left to others"}
+        delete(server, "model-versions", {"name": name, "version": version})
+    body = {"name": name, "key": TAG, "value": "left to others"}
     server.call("mlflow/registered-models/set-tag", body)
 
 
 def remove_experiment(server: http.Server, number: str, ours: set[str], token: str) -> None:
     """Removes an experiment; of one that others have logged into, our runs alone."""
     there = {run["info"]["run_id"] for run in runs(server, number)}
+    # Never the experiment's own directory: from S3, MLflow before 3.17 deletes whatever begins so,
+    # and that of experiment 1 is the beginning of 10's. (And MLflow 2 lets A delete none.)
     for run_id in ours & there:
+        server.call(f"mlflow-artifacts/artifacts/{number}/{run_id}", method="DELETE")
         server.call("mlflow/runs/delete", {"run_id": run_id})
     if there - ours:
-        for run_id in ours & there:
-            server.call(f"mlflow-artifacts/artifacts/{number}/{run_id}", method="DELETE")
         tag = {"experiment_id": number, "key": TAG, "value": "left to others"}
         server.call("mlflow/experiments/set-experiment-tag", tag)
         return
-    server.call(f"mlflow-artifacts/artifacts/{number}", method="DELETE")
+    server.call(f"mlflow-artifacts/artifacts/{number}/models", method="DELETE")
     # A deleted experiment keeps its name, which would then be refused to everybody.
     name = f"{EXPERIMENT} of smoke {token}"
     server.call("mlflow/experiments/update", {"experiment_id": number, "new_name": name})
@@ -650,10 +689,7 @@ def tagged(thing: dict[str, Any], token: str) -> bool:
 
 
 def delete(server: http.Server, kind: str, body: dict[str, str]) -> None:
-    """Deletes something that may be gone; `left` says whether it is.
-
-    MLflow 2 deletes somebody else's model, and then answers that she had no permission to lose.
-    """
+    """Deletes something that may be gone; `left` says whether it is."""
     try:
         server.call(f"mlflow/{kind}/delete", body, "DELETE")
     except http.HTTPError as error:

@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from mlflow_smoke.names import TAG
+from mlflow_smoke.names import EXPERIMENT, TAG
 
 ADMINISTRATOR = ("boss", "boss's: pässword")
 
@@ -22,24 +22,49 @@ class Fake:
         self.experiments = {"Default": "", "hers": ""}
         self.models = {"hers": ""}
         self.runs = {"hers": ["beef"]}
-        self.artifacts = {"hers"}
+        self.artifacts = {"hers/beef/a", f"{EXPERIMENT}0/feed/a"}
         self.versions: list[str] = []  # of any model: the run that each comes from
         self.foreign: set[str] = set()  # runs of others
+        self.owners = {"hers": "ada"}
+        self.two = False  # whether it is MLflow 2
         self.address = ""
+
+    def may(self, who: str, path: str, body: dict[str, Any]) -> bool:
+        """Whether somebody may do something: the administrator all, others what is theirs."""
+        thing = body.get("experiment_id") or body.get("name") or place_of(path).partition("/")[0]
+        if "run_id" in body:
+            (thing,) = [place for place, runs in self.runs.items() if body["run_id"] in runs]
+        anybody = path.endswith(("/create", "/search")) and "users" not in path
+        return who == ADMINISTRATOR[0] or anybody or self.owners.get(thing) == who
 
     def answer(self, path: str, query: str, body: dict[str, Any]) -> Any:
         """The answer to one request of the administrator, or an HTTP status."""
         token = (body.get("filter") or query).split("'")[-2:-1]
         tag = body.get("tags", [{"key": TAG, "value": ""}])[0]["value"]
         name = body.get("username") or body.get("name") or query
-        number = body.get("experiment_id") or path.rpartition("/")[2]
+        number: str = body.get("experiment_id", "")
         match path.split("/", 1)[1]:
+            case "users/list" if self.two:
+                return 404
             case "users/list":
                 return {"users": [{"username": user} for user in self.users]}
             case "users/get" if name not in self.users:
                 return 404
             case "users/get":
-                return {"user": {"username": name, "is_admin": name == ADMINISTRATOR[0]}}
+                rows = [{"experiment_id": thing, "name": thing}
+                        for thing, who in self.owners.items() if who == name]  # fmt: skip
+                return {
+                    "user": {"username": name, "is_admin": name == ADMINISTRATOR[0]}
+                    | ({"experiment_permissions": rows} if self.two else {})
+                }
+            case "users/update-password" if name not in self.users:
+                return 404
+            case "users/update-password":
+                self.users[name] = body["password"]
+            case "experiments/permissions/delete":
+                self.owners.pop(body["experiment_id"])
+            case "users/delete" if self.two and name in self.owners.values():
+                return 500
             case "users/create":
                 self.users[name] = body["password"]
             case "users/delete":
@@ -50,8 +75,14 @@ class Fake:
                     return 400
                 there[name] = tag
             case "experiments/search":
-                found = [name for name, tag in self.experiments.items() if [tag] == token]
-                return {"experiments": [{"experiment_id": name} for name in found]}
+                tagged = {name: tag for name, tag in self.experiments.items()
+                         if [tag] == token or (tag and token == ["%"])}  # fmt: skip
+                return {
+                    "experiments": [
+                        {"experiment_id": name, "tags": [{"key": TAG, "value": tag}]}
+                        for name, tag in tagged.items()
+                    ]
+                }
             case "registered-models/search":
                 found = [name for name, tag in self.models.items() if [tag] == token]
                 return {"registered_models": [{"name": name} for name in found]}
@@ -88,12 +119,20 @@ class Fake:
                 assert not self.runs.get(number)
                 del self.experiments[number]
             case place if place.startswith("artifacts/"):
-                self.artifacts -= {number}
+                # As S3 does, by MLflow before 3.17.
+                self.artifacts = {
+                    key for key in self.artifacts if not key.startswith(place_of(path))
+                }
             case "experiments/update":
                 assert token or body["new_name"] != number
             case _:
                 return 404
         return {}
+
+
+def place_of(path: str) -> str:
+    """The artifacts that a request is about."""
+    return path.partition("/artifacts/")[2]
 
 
 @contextmanager
@@ -111,8 +150,9 @@ def serve(fake: Fake) -> Iterator[Fake]:
                 query = [*parse_qs(parts.query).values(), [""]][0][0]
                 path = parts.path.removeprefix("/api/2.0/")
                 found = 403
-                if name == ADMINISTRATOR[0] or (path.endswith("/create") and "users" not in path):
-                    found = fake.answer(path, query, json.loads(body or b"{}"))
+                told = json.loads(body or b"{}")
+                if fake.may(name, path, told):
+                    found = fake.answer(path, query, told)
             status = found if isinstance(found, int) else 200
             text = {400: b"RESOURCE_ALREADY_EXISTS"}.get(status, json.dumps(found).encode())
             self.send_response(status)
@@ -120,7 +160,7 @@ def serve(fake: Fake) -> Iterator[Fake]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_DELETE = do_PUT = handle_request
+        do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = handle_request
 
         def log_message(self, *_: Any) -> None:
             """Says nothing."""

@@ -59,8 +59,9 @@ def administrator(fake: Fake) -> http.Server:
 def work(fake: Fake, token: str) -> None:
     """Leave what the part `log` makes."""
     fake.experiments[EXPERIMENT] = fake.models["iris-classifier"] = token
+    fake.owners |= dict.fromkeys([EXPERIMENT, "iris-classifier"], f"smoke-a-{token}")
     fake.runs[EXPERIMENT] = ["cafe"]
-    fake.artifacts.add(EXPERIMENT)
+    fake.artifacts |= {f"{EXPERIMENT}/cafe/a", f"{EXPERIMENT}/models/m/a"}
 
 
 def test_two_users_from_begin_to_end(fake: Fake, part: Part) -> None:
@@ -72,7 +73,7 @@ def test_two_users_from_begin_to_end(fake: Fake, part: Part) -> None:
     code, (document,) = part("end", told=told)
     assert code == 0 and document["checks"][-1]["name"] == "what the smoke made"
     assert [check["name"] for check in document["checks"]].count("the administrator") == 1
-    assert vars(fake) == {**vars(Fake()), "address": fake.address, "runs": {
+    assert vars(fake) == {**vars(Fake()), "address": fake.address, "owners": fake.owners, "runs": {
         "hers": ["beef"], EXPERIMENT: []}}  # fmt: skip
     for _, password in users.values():
         assert password not in json.dumps(document)
@@ -100,6 +101,22 @@ def test_what_others_have_added_stays(fake: Fake, part: Part) -> None:
     assert part("end", told=told)[0] == 0
     assert fake.runs[EXPERIMENT] == ["feed"] and fake.versions == ["feed"]
     assert EXPERIMENT in fake.experiments and "iris-classifier" in fake.models
+
+
+def test_what_others_have_tagged_stays(fake: Fake, part: Part) -> None:
+    """Whoever may change something may tag it, and make the administrator remove it."""
+    _, told = part("begin", told=[])
+    work(fake, told[0]["token"])
+    fake.experiments["hers"] = fake.models["hers"] = told[0]["token"]
+    fake.versions = ["beef"]
+    code, (document,) = part("end", told=told)
+    assert code == 0, document["failure"]
+    assert {*fake.experiments} == {"Default", "hers"} and {*fake.models} == {"hers"}
+    assert (
+        fake.artifacts == Fake().artifacts
+        and "beef" in fake.runs["hers"]
+        and fake.versions == ["beef"]
+    )
 
 
 def test_a_later_part_says_nothing_of_whom_to_remove(fake: Fake, part: Part) -> None:
@@ -166,7 +183,7 @@ def test_what_cannot_be_removed_is_named(
     fake: Fake, part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, told = part("begin", told=[])
-    monkeypatch.setattr(parts, "remove", lambda *_, **__: None)
+    monkeypatch.setattr(parts, "remove", lambda *_, **__: [])
     code, (document,) = part("end", told=told)
     assert code == Kind.CLEANUP.exit_code and told[0]["users"]["a"][0] in document["failure"]
 
@@ -195,13 +212,16 @@ def test_a_part_that_failed_fails_the_whole_and_leaves_nothing(
     assert EXPERIMENT not in fake.experiments and set(fake.users) == set(Fake().users)
 
 
-def test_abandoned_smokes_are_removed(fake: Fake, part: Part) -> None:
+@pytest.mark.parametrize("two", [False, True], ids=["3", "2"])
+def test_abandoned_smokes_are_removed(fake: Fake, part: Part, two: bool) -> None:
+    fake.two = two
     young = f"{int(time.time()) - 60:08x}0123456789ab"  # now: a whole run lasts an hour
     people = {f"smoke-a-{young}": "", "smoke-a-5eed": "", f"smoke-b-{'x' * 20}": ""}
-    fake.users |= {**people, f"smoke-b-{OLD}": ""}
+    old = {f"smoke-{letter}-{OLD}": "" for letter in "ab"}
+    fake.users |= {**people, **old}
     work(fake, OLD)
     assert part("begin", told=[])[0] == 0
-    assert people.keys() <= fake.users.keys() and f"smoke-b-{OLD}" not in fake.users
+    assert people.keys() <= fake.users.keys() and not old.keys() & fake.users.keys()
     assert EXPERIMENT not in fake.experiments and "hers" in fake.experiments
 
 
