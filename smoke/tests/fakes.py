@@ -42,7 +42,7 @@ class Fake:
         token = (body.get("filter") or query).split("'")[-2:-1]
         tag = body.get("tags", [{"key": TAG, "value": ""}])[0]["value"]
         name = body.get("username") or body.get("name") or query
-        number = body.get("experiment_id")
+        number: str = body.get("experiment_id", "")
         match path.split("/", 1)[1]:
             case "users/list" if self.two:
                 return 404
