@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -253,3 +254,33 @@ def test_waiting_and_words(
     threading.Timer(0.3, end).start()
     switch.wait(5)
     assert json.loads(capsys.readouterr().out)["phase"] == "confirmed"
+
+
+IN_ANOTHER_ORDER = f"""
+- hosts: second
+  gather_facts: false
+  tasks: &come
+    - ansible.builtin.group_by:
+        key: mlflow_switching
+- hosts: first
+  gather_facts: false
+  tasks: *come
+- hosts: mlflow_servers
+  gather_facts: false
+  vars_files: ["{ROOT}/playbooks/vars/operations.yml"]
+  tasks:
+    - ansible.builtin.assert:
+        that: mlflow_switch_servers == ['first', 'second']
+"""
+
+
+def test_who_leads_is_the_same_before_and_after_it_is_known_who_takes_part(tmp_path: Path) -> None:
+    """Or a restore is planned on one server, and another leads, which has no plan: none is done."""
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(IN_ANOTHER_ORDER)
+    (tmp_path / "hosts").write_text(
+        "[mlflow_servers]\nfirst ansible_connection=local\nsecond ansible_connection=local\n"
+    )
+    command = ["ansible-playbook", "-i", tmp_path / "hosts", playbook]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
