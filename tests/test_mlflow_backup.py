@@ -345,7 +345,7 @@ def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
     assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "a\n", "c": "c\n"}
     first, second = (source / "log").read_text().splitlines()
     assert "--no-check-dest" in first and "--no-check-dest" not in second
-    assert here.special() == ["b"]
+    assert here.odd() == ({"b"}, set())
 
 
 def test_what_moves_is_told_from_what_stalls() -> None:
@@ -360,38 +360,84 @@ def test_what_moves_is_told_from_what_stalls() -> None:
 
 
 class Listed:
-    """A service's directory with names that no program is told of in lines."""
+    """What a backup asks of a store, of which a few artifacts are listed."""
 
-    place, local = "/artifacts", None
+    place = "/artifacts"
 
-    def __init__(self, artifacts: list[Any]) -> None:
-        self.artifacts = artifacts
+    def __init__(self, local: Path, artifacts: list[Any]) -> None:
+        self.local, self.artifacts = local, artifacts
         self.copied: list[str] = []
 
     def listed(self) -> list[Any]:
         return self.artifacts
 
-    def special(self) -> list[str]:
-        return ["a link"]
+    def odd(self) -> tuple[set[str], set[str]]:
+        return {"a link"}, {"too/deep"}
 
     def copy(self, paths: list[str], *_: Any) -> None:
         self.copied += paths
 
+    def sizes(self, *_: Any) -> dict[str, int]:
+        return dict.fromkeys(self.copied, 3)
 
+    def hashes(self, *_: Any) -> dict[str, str]:
+        return dict.fromkeys(self.copied, "abc")
+
+
+# name: (what the target is, whether it is encrypted, whether it can hold the name)
+NAMES: dict[str, tuple[str, bool, bool]] = {
+    "0/good": ("/b", True, True),
+    "0/" + "a" * 255: ("/b", False, True),
+    "1/" + "a" * 255: ("/b", True, False),  # rclone makes it longer
+    "/".join(["a" * 200] * 19): ("/b", False, True),
+    "/".join(["b" * 200] * 20): ("/b", False, False),
+    "/".join(["a" * 200] * 4): ("s3://bucket/prefix", True, True),
+    "/".join(["b" * 200] * 5): ("s3://bucket/prefix", True, False),
+    "up/../../out": ("/b", False, False),
+    "a//b": ("s3://bucket/prefix", False, False),
+    "bad\ufffdutf": ("/b", False, False),  # so rclone says what is no UTF-8
+    "good\ufffd": ("/b", False, True),
+}
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: name[:9])
 def test_no_name_ends_a_backup(
-    backup: ModuleType, sets: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    backup: ModuleType, sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Whoever may log an artifact names it."""
-    bad = ["line\nbreak", "return\rof it", "a\nb/file", "up/../../out", "a//b"]
-    artifacts = [sets.Artifact(path, 3, "t") for path in ["0/good", *bad]]
-    source = Listed(artifacts)
-    made = backup.Backup({"MLFLOW_BACKUP_TARGET": "s3://b/p"})
-    made.target.store = Listed([])
-    made.target.store.sizes = lambda _: {"0/good": 3}
-    made.target.store.hashes = lambda *_: {"0/good": "abc"}
-    found, left_out = made.copy_artifacts(source, NEXT, MOMENT, {})
-    assert [one.path for one in found] == source.copied == ["0/good"]
-    assert left_out == {*bad, "a link"}
+    target, encrypted, good = NAMES[name]
+    (tmp_path / "good\ufffd").touch()
+    source = Listed(tmp_path, [sets.Artifact(path, 3, "t") for path in {"0/good", name}])
+    made = backup.Backup({"MLFLOW_BACKUP_TARGET": target})
+    made.target.local = None  # nobody asks for room there
+    made.target.store = source if encrypted else made.target.plain
+    for method in ("sizes", "hashes"):
+        monkeypatch.setattr(made.target.plain, method, getattr(source, method))
+    found, left_out = made.copy_artifacts(source, NEXT, 4e9, {})
+    arrived = {"0/good", name} if good else {"0/good"}
+    assert {one.path for one in found} == {*source.copied} == arrived
+    assert left_out == {"a link", "too/deep", "0/good", name} - arrived
+
+
+def test_what_is_odd_in_a_directory_is_found_however_deep(tmp_path: Path) -> None:
+    stores = importlib.import_module("backup_stores")
+    store = stores.Store.directory(tmp_path)
+    assert store.odd() == (set(), set())
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/file").touch()
+    (tmp_path / "d/link").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "d/two\nlines")
+    below = os.open(tmp_path / "d", os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("e" * 200, dir_fd=below)
+        deeper = os.open("e" * 200, os.O_RDONLY, dir_fd=below)
+        os.close(below)
+        below = deeper
+    os.close(below)
+    special, [deep] = store.odd()
+    assert special == {"d/link", "d/two\nlines"}
+    assert 3600 < len(deep) < 4096 and deep.startswith("d/eee")
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
 
 
 # What rclone 1.60 said when it was tried: words of the answer.

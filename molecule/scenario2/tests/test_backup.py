@@ -80,6 +80,14 @@ for path in [*artifacts.glob("*/[0-9a-f]*"), *artifacts.glob("*/models/*")]:
 print(json.dumps({"wrong": wrong, "runs": len(promised), "versions": len(versions)}))
 """
 
+# Directories so deep that no program can open them by their path.
+DEEP = """
+import os
+for _ in range(30):
+    os.mkdir("e" * 200)
+    os.chdir("e" * 200)
+""".replace('"', '\\"')
+
 # What everything is put back to.
 REMOVE = f"""
 systemctl disable --quiet --now mlflow-backup.timer mlflow-backup-check.timer
@@ -223,22 +231,24 @@ def test_the_alarm(root: Run) -> None:
 
 
 def test_what_the_service_links_to_is_not_backed_up(root: Run) -> None:
-    """A link to nothing, a pipe or a name of two lines ends no backup. They stay, for the drill."""
+    """No link to nothing, pipe or name ends a backup. They stay, for the drill that follows."""
     trap = "/var/lib/mlflow/artifacts_local/0/trap"
     root(
         "mkdir -m 700 /etc/canary; echo of-root-alone > /etc/canary/file; runuser -u mlflow -- sh "
         f"-euc 'mkdir -p {trap}; cd {trap}; echo 1 > file; ln -s /etc/canary directory; "
         "ln -s /etc/canary/file link; ln -s nothing dangling; mkfifo pipe; "
-        """echo 1 > "$(printf "line\\nbreak")"'"""
+        """echo 1 > "$(printf "line\\nbreak")"; echo 1 > "$(printf "not\\377utf8")"; """
+        f'{PYTHON} -c "{DEEP}"\''
     )
     root("systemctl start mlflow-backup; mlflow-backup fetch newest /root/fetched")
-    assert root("cd /root/fetched/artifacts/0/trap; find . ! -type d").split() == ["./file"]
+    found = root("cd /root/fetched/artifacts/0/trap; find . ! -type d -printf '%P|'").split("|")
+    assert sorted(found[:-1]) == ["file", "line\nbreak"]
     assert root(f"grep -rl of-root-alone {TARGET} /root/fetched || true; rm -r /root/fetched") == ""
-    assert listed(root)[-1]["artifacts_left_out"] == 5
+    assert listed(root)[-1]["artifacts_left_out"] == 6
     said = root("journalctl --sync; journalctl -u mlflow-backup -n 9 --no-pager -o cat")
-    for name in ("directory", "link", "dangling", "pipe", "line\\nbreak"):
-        assert f"'0/trap/{name}'" in said
-    assert "Left out: 5 links" in said
+    for name in ("directory'", "link'", "dangling'", "pipe'", "not\ufffdutf8'", "eee"):
+        assert f"'0/trap/{name}" in said
+    assert "Left out: 6 links" in said
 
     # The directory as a whole, while it is looked for: another link of the service's.
     swap = "runuser -u mlflow -- sh -euc 'cd /var/lib/mlflow; {}'"

@@ -39,7 +39,7 @@ from typing import Any
 
 import backup_sets as sets
 from backup_sets import MANIFEST, Artifact, Trouble
-from backup_stores import SERVICE_S3, Store, Target, one_line
+from backup_stores import SERVICE_S3, Store, Target
 from service_lock import data_lock
 from service_settings import ENV_FILE, parse, read_settings
 from service_view import Refused, without_links
@@ -214,8 +214,8 @@ class Backup:
                     artifacts, left_out = self.copy_artifacts(source, stamp, moment, there)
             if left_out:
                 say(
-                    f"Left out of the artifacts: {len(left_out)} links, pipes, names with line "
-                    f"breaks and the like, which no set holds: {named_some(sorted(left_out))}"
+                    f"Left out of the artifacts: {len(left_out)} links, pipes, names that are too "
+                    f"long and the like, which no set holds: {named_some(sorted(left_out))}"
                 )
 
             # Beside what the service's user wrote, and never in her directory.
@@ -269,7 +269,7 @@ class Backup:
         """
         # Uploads under way are none yet: MLflow gives them their names when they are whole.
         listed = [artifact for artifact in source.listed() if UPLOADING not in artifact.path]
-        now = [one for one in listed if one_line(one.path) and sets.stays_below(one.path)]
+        now = [one for one in listed if self.can_hold(stamp, source, one.path)]
         left_out = {one.path for one in listed} - {one.path for one in now}
         last, before = self.newest(self.sets(there))
         since = last["databases"]["tracking"]["moment"] if last else 0
@@ -289,7 +289,7 @@ class Backup:
             need_room(self.target.local, size)
         folder = f"{stamp}/artifacts"
         source.copy([artifact.path for artifact in fresh], "", self.target.store, folder)
-        left_out |= {*source.special()}  # only now: there may be more of them
+        left_out = left_out.union(*source.odd())  # only now: there may be more of it
         if not fresh:
             return kept, left_out
         sizes = self.target.store.sizes(folder)
@@ -303,6 +303,13 @@ class Backup:
                     f"them {lost[0]}."
                 )
         return sorted([*kept, *done], key=lambda artifact: artifact.path), left_out
+
+    def can_hold(self, stamp: str, source: Store, path: str) -> bool:
+        """Return whether a set can have an artifact, which is named by whoever logged it."""
+        # What is no UTF-8 has no name that a manifest could say.
+        mangled = "\ufffd" in path and source.local and not os.path.lexists(source.local / path)
+        there = self.target.holds(f"{stamp}/artifacts/{path}")
+        return sets.stays_below(path) and there and not mangled
 
     # prune -------------------------------------------------------------------------------------
 
@@ -475,7 +482,8 @@ def born_after(root: Path, paths: Sequence[str], moment: float) -> set[str]:
 
 def named_some(names: Sequence[str]) -> str:
     """Return the first of many names, as text of one line whatever is in them."""
-    return ", ".join(map(repr, names[:20])) + (" ..." if names[20:] else "")
+    some = [f"{name[:200]}..." if name[200:] else name for name in names[:20]]
+    return ", ".join(map(repr, some)) + (" ..." if names[20:] else "")
 
 
 def fetched_before(directory: Path) -> bool:

@@ -26,6 +26,7 @@ from backup_sets import MANIFEST, Artifact, Trouble
 KEY_FILE = Path("/etc/mlflow/backup.key")
 SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 ATTEMPTS = 3  # at copying, where it stalls
+LONGEST, LONGEST_NAME, LONGEST_KEY = 4095, 255, 1024  # bytes in a path, its parts, a key of S3
 STALLED, STALLED_BYTES = 600.0, 10_000  # in so many seconds rclone moves at least that
 NOTHING_THERE = 3  # rclone's exit code for a directory that does not exist
 
@@ -107,6 +108,7 @@ class Store:
             if not name.startswith(("RCLONE_", "AWS_"))
         } | {"RCLONE_CONFIG": "/dev/null", "RCLONE_FAST_LIST": "true", "RCLONE_CONTIMEOUT": "15s"}
         self.local: Path | None = None
+        self.seen = False  # as somebody else's, with all that she may have put there
         self.ca: Path | None = None
         self.s3_prefix = ""
         if place.startswith("s3://"):
@@ -122,18 +124,38 @@ class Store:
 
     def see(self, view: Path) -> None:
         """Read the directory where it is shown, and no link in it."""
-        self.local, self.remote = view, str(view)
+        self.local, self.remote, self.seen = view, str(view), True
         self.environment["RCLONE_SKIP_LINKS"] = "true"
 
-    def special(self) -> list[str]:
-        """Return what is in a directory and is neither file nor directory: links, pipes."""
+    def odd(self) -> tuple[set[str], set[str]]:
+        """Return what is in a directory and no file of a set: what is not to be read, and too deep.
+
+        The first is neither file nor directory: links, pipes. The others are directories whose
+        files have paths that no program can open.
+        """
+        special, deep = set[str](), set[str]()
+        root = os.fsencode(self.local or "")
+        todo = [root] if root else []
+        while todo:
+            with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    path = os.fsdecode(entry.path[len(root) + 1 :])
+                    if entry.is_dir(follow_symlinks=False):
+                        if len(entry.path) < LONGEST - 256:
+                            todo.append(entry.path)
+                        else:
+                            deep.add(path)
+                    elif not entry.is_file(follow_symlinks=False):
+                        special.add(path)
+        return special, deep
+
+    def holds(self, path: str) -> bool:
+        """Return whether there can be a file with a path that somebody else has made up."""
         if not self.local:
-            return []
-        said = subprocess.run(
-            ["find", self.local, "!", "-type", "f", "!", "-type", "d", "-printf", "%P\\0"],
-            capture_output=True, check=False,
-        ).stdout  # fmt: skip
-        return sorted(os.fsdecode(path) for path in said.split(b"\0") if path)
+            return len(self.at(path).partition(":")[2].encode()) <= LONGEST_KEY
+        longest = max(len(part.encode()) for part in path.split("/"))
+        # With some room, since a set is also fetched to elsewhere.
+        return longest <= LONGEST_NAME and len(self.at(path).encode()) <= LONGEST - 100
 
     @classmethod
     def directory(cls, path: Path) -> Store:
@@ -217,9 +239,13 @@ class Store:
         """Return all files below a path, each with its size and time."""
         if self.local and not (self.local / path).is_dir():
             return []
+        deep = self.odd()[1] if self.seen else ()
+        without = "".join(f"/{re.sub('[^A-Za-z0-9/._-]+', '*', name)}/**\n" for name in deep)
+        if without:
+            options = (*options, "--exclude-from", "-")
         text = self.rclone(
             "lsjson", "--recursive", "--files-only", "--no-mimetype", *options, self.at(path),
-            ok=NOTHING_THERE,
+            ok=NOTHING_THERE, stdin=without,
         )  # fmt: skip
         entries = json.loads(text) if text.strip().endswith("]") else []
         return [
@@ -292,15 +318,10 @@ def transferred(process: subprocess.Popen[str]) -> float:
     return math.inf
 
 
-def one_line(path: str) -> bool:
-    """Return whether rclone can be told of a path: it reads a name a line, and prints one so."""
-    return not {"\n", "\r"} & {*path}
-
-
 def lines(paths: Iterable[str]) -> str:
     """Return paths as rclone reads them. Raises Trouble for a name that has lines itself."""
     names = list(paths)
-    if bad := [name for name in names if not one_line(name)]:
+    if bad := [name for name in names if "\n" in name]:
         raise Trouble(f"The name of {bad[0]!r} has a line break, which rclone cannot be told.")
     return "".join(f"{name}\n" for name in names)
 
@@ -347,6 +368,10 @@ class Target:
                 f"that it should be. Set mlflow_backup_target to the right place; or {variable} to "
                 "nothing, if sets in the clear are what you want."
             )
+
+    def holds(self, path: str) -> bool:
+        """Return whether there can be a file with a path that somebody else has made up."""
+        return self.plain.holds(path if self.store is self.plain else f"{path}.bin")
 
     def _password(self, known: Mapping[str, str]) -> str:
         """Return the password that a target's files have. Raises Trouble where it may be forged."""
