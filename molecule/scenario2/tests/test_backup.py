@@ -347,7 +347,8 @@ def test_users_come_to_a_server_that_has_data_and_go_again(
             for name, extra in {
                 "smoke.yml": {},
                 "promote.yml": {"mlflow_promote_source": "/home/ada/store"},
-                "deploy_model.yml": model,
+                # Another than is served: for that one it goes on without the registry.
+                "deploy_model.yml": {"mlflow_model_serving_model": "models:/to-be-backed-up/2"},
             }.items():
                 assert "who is told no password" in refused(name, user="ops", **users, **extra)
         finally:
