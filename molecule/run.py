@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -99,6 +100,7 @@ def main() -> int:
         if subprocess.call([*LAB, step], stdout=subprocess.DEVNULL):
             return 1
     LOG.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(ROOT / ".lab/packed", ignore_errors=True)  # a module may have changed
     try:
         # Three on two cores, as below: two of them left the cores idle two fifths of the time.
         with ThreadPoolExecutor(3) as pool:
