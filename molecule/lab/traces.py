@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -36,6 +37,23 @@ MADE = re.compile(
 )
 
 
+@functools.cache
+def fresh(image: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return what is on a fresh host of an image, and its packages: the same for each."""
+    name = f"fresh-{uuid.uuid4().hex[:6]}"  # of several that may be compared just now
+    subprocess.run([*LAB, "up", name, f"fresh:{image}", "--user", "ops"], check=True)
+    try:
+        inventory = json.loads((ROOT / ".lab" / name / "hosts.yml").read_text())
+        settings = next(hosts for group in inventory.values() for hosts in group["hosts"].values())
+        there, packages = (
+            frozenset(over_ssh(settings, f"sudo sh -c '{script}'", "ops").splitlines())
+            for script in (LIST.replace("'", "'\\''"), PACKAGED.replace("'", "'\\''"))
+        )
+    finally:
+        subprocess.run([*LAB, "down", name], check=True)
+    return there, packages
+
+
 def traces(root: Callable[[str], str], image: str) -> set[str]:
     """Return what a host has that a fresh one of that image has not, but for Debian's packages.
 
@@ -43,19 +61,9 @@ def traces(root: Callable[[str], str], image: str) -> set[str]:
         root: runs a shell script on the host as root, and returns what it prints.
         image: debian12 or debian13.
     """
-    name = f"fresh-{uuid.uuid4().hex[:6]}"  # of several that may be compared just now
-    subprocess.run([*LAB, "up", name, f"fresh:{image}", "--user", "ops"], check=True)
-    try:
-        inventory = json.loads((ROOT / ".lab" / name / "hosts.yml").read_text())
-        settings = next(hosts for group in inventory.values() for hosts in group["hosts"].values())
-        fresh, had = (
-            set(over_ssh(settings, f"sudo sh -c '{script}'", "ops").splitlines())
-            for script in (LIST.replace("'", "'\\''"), PACKAGED.replace("'", "'\\''"))
-        )
-    finally:
-        subprocess.run([*LAB, "down", name], check=True)
-    added = {*root(PACKAGED).splitlines()} - had
+    there, packages = fresh(image)
+    added = {*root(PACKAGED).splitlines()} - packages
     files = root(f"dpkg --listfiles {' '.join(added)}").splitlines() if added else []
     packaged = {*files, *(f"/usr{file}" for file in files)}  # /lib is /usr/lib
-    found = {*root(LIST).splitlines()} - fresh - packaged
+    found = {*root(LIST).splitlines()} - there - packaged
     return {trace for trace in found if not MADE.fullmatch(trace)}

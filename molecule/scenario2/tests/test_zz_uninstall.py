@@ -55,7 +55,7 @@ runuser -u mlflow -- sh -euc 'cd /var/lib/mlflow; rm *; mv .all/* .; rmdir .all'
 systemctl reset-failed mlflow
 systemctl start mlflow
 """
-PERSONS = "mkdir store && ln -s /root/canary store/mlruns && ln -s /root/canary .mlflow"
+PERSONS = "mkdir led && ln -s /root/canary led/mlruns && ln -s /root/canary .mlflow"
 # What each playbook answers then; an empty text where it only installs what runs with the service's
 # own rights, later.
 ANSWERS = {
@@ -78,7 +78,7 @@ EXTRA = {
     "restore.yml": {"mlflow_restore_confirm": HOSTS},
     "rotate.yml": {"rotate": "secret_keys"},
     "reset.yml": {"mlflow_server_reset_confirm": HOSTS},
-    "promote.yml": {"mlflow_promote_source": "/home/ada/store/mlruns"},
+    "promote.yml": {"mlflow_promote_source": "/home/ada/led/mlruns"},
     "deploy_model.yml": {"mlflow_model_serving_model": "models:/served-iris@champion"},
 }
 LOOK = "stat -c '%n %U %G %a %Z' /root/canary /root/canary/*; cat /root/canary/*"
@@ -187,7 +187,7 @@ def test_no_playbook_is_led_astray(ssh: Run, root: Run, playbook: Callable[..., 
             assert answer in " ".join(said.split()), said
         root("for unit in mlflow-gc mlflow-health; do systemctl start $unit || true; done")
     finally:
-        ssh("rm -r store .mlflow")
+        ssh("rm -r led .mlflow")
         after = root(LOOK)
         root(BACK)
     assert after == before
