@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterable, MutableMapping
+from types import SimpleNamespace
 from typing import Any
 
 import guard
@@ -537,3 +539,50 @@ def test_a_root_is_written_plainly() -> None:
     for address in ("srv", "/srv/../x", "s3://", "http://h/x"):
         with pytest.raises(Refused):
             guard_places.root(address)
+
+
+KEYS = ["a/1/r/x", "a/10/r/x", "a/1-", "a/team/ada/x", "ab"]
+
+
+class Bucket:
+    """S3, as MLflow before 3.17 deletes from it: its repository and its client."""
+
+    def __init__(self, artifact_uri: str) -> None:
+        self.artifact_uri, self.keys = artifact_uri, KEYS
+        self._bucket_owner_params: dict[str, str] = {}
+        self._get_s3_client = self.get_paginator = lambda *_: self
+
+    def parse_s3_compliant_uri(self, uri: str) -> tuple[str, str]:
+        bucket, _, path = uri.removeprefix("s3://").partition("/")
+        return bucket, path
+
+    def paginate(self, Bucket: str, Prefix: str) -> list[dict[str, Any]]:
+        found = [{"Key": key} for key in self.keys if key.startswith(Prefix)]
+        return [{"Contents": found[:1]}, {"Contents": found[1:]}, {}]
+
+    def delete_objects(self, Bucket: str, Delete: dict[str, Any]) -> None:
+        self.keys = [key for key in self.keys if {"Key": key} not in Delete["Objects"]]
+
+
+@pytest.mark.parametrize(
+    ("uri", "path", "gone"),
+    [
+        ("s3://b/a", "1", ["a/1/r/x"]),
+        ("s3://b/a/", "1/r/", ["a/1/r/x"]),
+        ("s3://b/a", "1/r/x", ["a/1/r/x"]),
+        ("s3://b/a", "team/a", []),
+        ("s3://b", "a/1", ["a/1/r/x"]),
+        ("s3://b/a", None, KEYS[:-1]),
+        ("s3://b", None, KEYS),
+    ],
+)
+def test_who_deletes_from_s3_deletes_what_is_below(
+    monkeypatch: pytest.MonkeyPatch, uri: str, path: str | None, gone: list[str]
+) -> None:
+    """And not what begins so: the owner of experiment 1 has no right to 10."""
+    module = SimpleNamespace(S3ArtifactRepository=type("Repository", (Bucket,), {}))
+    monkeypatch.setitem(sys.modules, "mlflow.store.artifact.s3_artifact_repo", module)
+    guard.delete_from_s3_what_is_below()
+    bucket = module.S3ArtifactRepository(uri)
+    bucket.delete_artifacts(path)
+    assert bucket.keys == [key for key in KEYS if key not in gone]

@@ -278,7 +278,8 @@ def test_who_leads_is_the_same_before_and_after_it_is_known_who_takes_part(tmp_p
     """Or a restore is planned on one server, and another leads, which has no plan: none is done."""
     playbook = tmp_path / "playbook.yml"
     playbook.write_text(IN_ANOTHER_ORDER)
-    (tmp_path / "hosts").write_text("\n".join(["[mlflow_servers]", *NAMES]))
-    command = ["ansible-playbook", "-i", tmp_path / "hosts", "--forks", "1", playbook]
+    hosts = tmp_path / "hosts"
+    hosts.write_text("\n".join(["[mlflow_servers]", *NAMES]))
+    command = ["ansible-playbook", "--forks=1", f"--inventory={hosts}", str(playbook)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

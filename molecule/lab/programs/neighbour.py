@@ -526,8 +526,12 @@ made(
     NEIGHBOUR,
     "POST",
     f"{API}/experiments/create",
-    {"name": f"{NAME}-placed", "artifact_location": f"mlflow-artifacts:/placed/{NAME}"},
+    {"name": f"{NAME}-placed", "artifact_location": CHOSEN[:-1]},
 )
+# Her place's name begins that of the owner's, whose artifacts are looked at in the end.
+beside = f"/api/2.0/mlflow-artifacts/artifacts/{CHOSEN[:-1].partition('/')[2]}"
+made(NEIGHBOUR, "PUT", f"{beside}/file", b"x")
+made(NEIGHBOUR, "DELETE", beside)
 for at in (ordinary, chosen):
     levels("experiment", at.experiment, of_experiment(at))
     status, text = ask(OWNER, "GET", f"/api/{at.artifact}")

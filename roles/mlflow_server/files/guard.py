@@ -761,6 +761,30 @@ def judge_chosen_places(places: Places) -> None:
     vars(auth)["_get_fastapi_proxy_artifact_validator"] = for_fastapi
 
 
+def delete_from_s3_what_is_below() -> None:
+    """Have MLflow before 3.17 delete what is below a path, and not all whose name begins so.
+
+    Who may delete the artifacts of experiment 1 would delete those of 10 to 19.
+    """
+    s3 = importlib.import_module("mlflow.store.artifact.s3_artifact_repo")
+    if hasattr(s3, "_is_object_key_within_path"):
+        return
+
+    def delete_artifacts(self: Any, artifact_path: str | None = None) -> None:
+        bucket, path = self.parse_s3_compliant_uri(self.artifact_uri)
+        path = "/".join(filter(None, (path.rstrip("/"), (artifact_path or "").rstrip("/"))))
+        above = f"{path}/" if path else ""
+        client, owner = self._get_s3_client(), self._bucket_owner_params
+        pages = client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=path, **owner):
+            keys = [found["Key"] for found in page.get("Contents", ())]
+            below = [{"Key": key} for key in keys if f"{key}/".startswith(above)]
+            if below:
+                client.delete_objects(Bucket=bucket, Delete={"Objects": below}, **owner)
+
+    vars(s3)["S3ArtifactRepository"].delete_artifacts = delete_artifacts
+
+
 def switched_on(settings: Mapping[str, str]) -> list[str]:
     """Return which of SWITCHES are on."""
     jobs = settings.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true").lower() in ("true", "1")
@@ -793,6 +817,7 @@ def application() -> Guard:
     keepers = frozenset(json.loads(settings.get("MLFLOW_GUARD_AI_GATEWAY_MEMBERS") or "[]"))
     asked = Asked(guard, login, places, keepers)
     confine_traces(places)
+    delete_from_s3_what_is_below()
     if login.asks:
         judge_chosen_places(places)
 
