@@ -508,14 +508,14 @@ def test_locations_are_read_again_when_there_are_others() -> None:
 
 
 def test_what_no_new_one_could_name_is_counted_and_named() -> None:
-    experiments = [("1", "a", "mlflow-artifacts:/1"), ("2", "b", "/mnt/b"), ("3", "c", "")]
+    experiments = [("1", "a", "mlflow-artifacts:/1"), ("2", "b\n\x1bc", "/mnt/b"), ("3", "c", "")]
     experiments += [("4", "d", "s3://bucket/team/4/"), ("5", "e", "mlflow-artifacts:/ada")]
     versions = [("m 1", "models:/m-1", ""), ("m 2", "s3://old/m", ""), ("m 3", "runs:/r", "")]
     versions += [("p 1", "prompt-template", ""), ("m 4", "mlflow-artifacts:/1/r/m", "1")]
     versions += [("m 5", "mlflow-artifacts:/none/m", ""), ("m 6", "s3://shared/models/m", "")]
     versions += [(f"n {number}", f"dbfs:/{number}", "") for number in range(9)]
     outside = [
-        "1 experiments are outside of mlflow_server_artifacts_destination: b (/mnt/b)",
+        "1 experiments are outside of mlflow_server_artifacts_destination: b??c (/mnt/b)",
         "10 model versions are outside of mlflow_server_artifacts_destination: "
         "m 2 (s3://old/m), n 0 (dbfs:/0), n 1 (dbfs:/1), ...",
     ]

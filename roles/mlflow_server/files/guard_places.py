@@ -258,11 +258,13 @@ def elsewhere(
                 foreign += [f"{name} ({at})"] * (number not in around)
         except Refused:
             sources.append(f"{name} ({at})")
-    return [
+    said = (
         f"{len(all_of_them)} {what}: {', '.join(all_of_them[:3])}{', ...' * (len(all_of_them) > 3)}"
         for what, all_of_them in found.items()
         if all_of_them
-    ]
+    )
+    # Anybody named them: without what a terminal obeys, and without lines of their own.
+    return ["".join(letter if letter.isprintable() else "?" for letter in text) for text in said]
 
 
 # What stands there for a prompt, whose text is in the database.
