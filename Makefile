@@ -73,7 +73,7 @@ docs: $(TOOLS) ## Write the variable tables anew from the roles' specs
 
 clean: ## Remove what make and the tests have made here, hosts included
 	if [ -d .lab ]; then molecule/lab/lab.py down --all; fi
-	rm -rf .venv .lab .cache .mypy_cache .pytest_cache .ruff_cache .ansible wheelhouse
+	rm -rf .venv .lab .cache .mypy_cache .pytest_cache .ruff_cache .ansible wheelhouse ops-mlflow-*.tar.gz
 
 # The tools, again when their lock has changed. uv comes first, by the very lock that hosts use. Compiled
 # once: where PYTHONDONTWRITEBYTECODE is set, each ansible-playbook would compile Ansible anew. (A file that this

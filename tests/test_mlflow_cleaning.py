@@ -88,7 +88,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"mlflow_cleaning_schedule": "at night"}, ["mlflow_cleaning_schedule", "at night"],
     ),
     "no server": (
-        {"mlflow_cleaning_library": "/nowhere"}, ["no /nowhere", "playbooks/scenario2.yml"],
+        {"mlflow_cleaning_library": "/nowhere"}, ["no /nowhere", "ops.mlflow.scenario2"],
     ),
 }  # fmt: skip
 

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_doctor"
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 ASKED: dict[str, Any] = {
-    "inventory": "inventories/team", "playbook": "scenario3", "environment": "", "version": "",
+    "inventory": "inventories/team", "playbook": "scenario3",
+    "playbook_called": "playbooks/%s.yml", "environment": "", "version": "",
     "settings": "", "library": "/none", "unit": "mlflow.service", "user": "mlflow", "servers": 1,
     "names": [], "names_variable": "mlflow_public_aliases", "s3_program": "", "s3_variables": {},
     "units": [], "files": [], "certificates": [], "certificate_days": 21, "backup_status": "",
@@ -574,7 +575,7 @@ def test_one_report_for_all_hosts(short_path: Path) -> None:
     assert done.returncode == 2, said
     for word in (
         f"error activation: There is no {short_path}/none/mlflow.env",
-        f"next: ansible-playbook -i {os.path.relpath(short_path, ROOT)} playbooks/scenario1.yml",
+        f"next: ansible-playbook -i {os.path.relpath(short_path, ROOT)} ops.mlflow.scenario1",
         "away: 0 things were looked at: 1 wrong error the way there: Failed to connect",
         "here: activation; see the report above.",
         "not looked at: store (first, activation)",

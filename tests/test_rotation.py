@@ -41,7 +41,7 @@ ASKED: dict[str, tuple[int, dict[str, str], list[str]]] = {
     "a certificate of the team's own": (
         3,
         {"rotate": "certificate", "mlflow_tls_certificate": "PEM", "mlflow_tls_key": "PEM"},
-        ["your own", "scenario3.yml"],
+        ["your own", "playbooks/scenario3.yml"],
     ),
     "what scenario 2 has not": (2, {"rotate": "ca"}, ["ca", "only scenario 3"]),
 }

@@ -162,7 +162,7 @@ def enter(
                 f"{host}whom the login is told",
                 Kind.ENVIRONMENT,
                 "the server alone",
-                "The server's programs are older than this smoke. Run playbooks/scenario2.yml.",
+                "The server's programs are older than this smoke. Run the playbook scenario2.",
             ) as check:
                 sys.path.append(str(LIBRARY))
                 from service_client import only_to_service

@@ -142,7 +142,7 @@ class Backup:
             except OSError as error:
                 raise Trouble(
                     f"{store.place} cannot be mounted, to be read without its links: {error}. Root "
-                    "may, and the unit as playbooks/backup.yml writes it."
+                    "may, and the unit as the playbook backup writes it."
                 ) from error
             yield store
 

@@ -388,7 +388,7 @@ class Target:
                     f"{self.place} has the key {mark(password)}, and "
                     f"{told or 'this host does not know it'}. Whoever can write "
                     "there can encrypt sets of his own to a public key. If this is the key that "
-                    "playbooks/backup.yml named, set mlflow_backup_key to it; else look who writes."
+                    "the playbook backup named, set mlflow_backup_key to it; else look who writes."
                 )
         elif own:
             password = own

@@ -54,7 +54,7 @@ def in_cluster() -> None:
     if not versions or not Path("/usr/bin/pg_virtualenv").exists():
         raise Failed(
             "PostgreSQL, in which a drill restores the databases, is not installed here: "
-            "playbooks/restore_drill.yml does it."
+            "the playbook restore_drill does it."
         )
     newest = max(versions, key=int)
     command = ["pg_virtualenv", "-t", "-v", newest, sys.executable, "-Es", *sys.argv]

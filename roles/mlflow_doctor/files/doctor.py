@@ -180,7 +180,7 @@ class Patient:
 
     def play(self, playbook: str) -> str:
         """Return the command that runs a playbook with this host's inventory."""
-        return f"ansible-playbook -i {self['inventory']} playbooks/{playbook}.yml"
+        return f"ansible-playbook -i {self['inventory']} {self['playbook_called'] % playbook}"
 
     @property
     def variables(self) -> str:
@@ -437,7 +437,7 @@ def distrust(
         )  # fmt: skip
     return error(
         f"{address} hangs up, or is silent, where TLS should begin: {refused}.", means,
-        "What is behind that port may be down: playbooks/doctor.yml looks at its host as well",
+        "What is behind that port may be down: the playbook doctor looks at its host as well",
     )  # fmt: skip
 
 
@@ -1065,7 +1065,7 @@ def connection(p: Patient) -> Iterator[Finding]:
             f"{'refuses connections' if listens else f'cannot be reached: {refused}'}.",
             "The server's host is up and nobody listens." if listens
             else "A firewall or a security group is in between, or the host is down.",
-            "On the server's host: systemctl status nginx mlflow; then playbooks/doctor.yml"
+            f"On the server's host: systemctl status nginx mlflow; then {p.play('doctor')}"
             if listens else f"Let this host pass to port {p.port} there: nc -vz {p.host} {p.port}",
         )  # fmt: skip
 
@@ -1174,7 +1174,7 @@ def credentials(p: Patient) -> Iterator[Finding]:
         yield error(
             f"{p.uri} answers a search with HTTP {p.searched[0]}: {p.searched[2][:200]}",
             "The server is there, and does not work: its database, perhaps.",
-            "On the server's host: sudo mlflow-ready; then playbooks/doctor.yml",
+            f"On the server's host: sudo mlflow-ready; then {p.play('doctor')}",
         )
 
 

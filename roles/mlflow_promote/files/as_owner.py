@@ -154,7 +154,7 @@ def main() -> None:
     except FileNotFoundError:
         refuse(f"{options.password_file}, the password of who logs in, is not on this host.")
     except ImportError as error:
-        refuse(f"{error}: this host's server is older. Run playbooks/scenario2.yml first.")
+        refuse(f"{error}: this host's server is older. Run the playbook scenario2 first.")
     try:
         archive = options.archive.open("rb") if options.archive else None
         account, told = prepare(options)
