@@ -613,6 +613,9 @@ def remove(server: http.Server, token: str, keep: bool = False) -> list[str]:
         steps = [(name, partial(remove_model, maker, name, ours)) for name in models(maker, token)]
         steps += [(number, partial(remove_experiment, maker, number, ours, token))
                   for number in numbers]  # fmt: skip
+        seen = {thing for thing, _ in steps}  # by A; what she may not read is not hers
+        tagged_so = [*models(server, token), *experiments(server, token)]
+        theirs = [thing for thing in tagged_so if thing not in seen]
         for thing, step in steps:
             try:
                 step()

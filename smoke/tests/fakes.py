@@ -26,6 +26,7 @@ class Fake:
         self.versions: list[str] = []  # of any model: the run that each comes from
         self.foreign: set[str] = set()  # runs of others
         self.owners = {"hers": "ada"}
+        self.hidden: set[str] = set()  # what the administrator alone may read
         self.two = False  # whether it is MLflow 2
         self.address = ""
 
@@ -37,8 +38,9 @@ class Fake:
         anybody = path.endswith(("/create", "/search")) and "users" not in path
         return who == ADMINISTRATOR[0] or anybody or self.owners.get(thing) == who
 
-    def answer(self, path: str, query: str, body: dict[str, Any]) -> Any:
-        """The answer to one request of the administrator, or an HTTP status."""
+    def answer(self, who: str, path: str, query: str, body: dict[str, Any]) -> Any:
+        """The answer to one request of somebody who may make it, or an HTTP status."""
+        hidden = self.hidden if who != ADMINISTRATOR[0] else set()
         token = (body.get("filter") or query).split("'")[-2:-1]
         tag = body.get("tags", [{"key": TAG, "value": ""}])[0]["value"]
         name = body.get("username") or body.get("name") or query
@@ -76,7 +78,8 @@ class Fake:
                 there[name] = tag
             case "experiments/search":
                 tagged = {name: tag for name, tag in self.experiments.items()
-                         if [tag] == token or (tag and token == ["%"])}  # fmt: skip
+                         if name not in hidden
+                         and ([tag] == token or (tag and token == ["%"]))}  # fmt: skip
                 return {
                     "experiments": [
                         {"experiment_id": name, "tags": [{"key": TAG, "value": tag}]}
@@ -85,7 +88,9 @@ class Fake:
                 }
             case "registered-models/search":
                 found = [name for name, tag in self.models.items() if [tag] == token]
-                return {"registered_models": [{"name": name} for name in found]}
+                return {
+                    "registered_models": [{"name": name} for name in found if name not in hidden]
+                }
             case "registered-models/delete":
                 del self.models[name]
             case "runs/search":
@@ -152,7 +157,7 @@ def serve(fake: Fake) -> Iterator[Fake]:
                 found = 403
                 told = json.loads(body or b"{}")
                 if fake.may(name, path, told):
-                    found = fake.answer(path, query, told)
+                    found = fake.answer(name, path, query, told)
             status = found if isinstance(found, int) else 200
             text = {400: b"RESOURCE_ALREADY_EXISTS"}.get(status, json.dumps(found).encode())
             self.send_response(status)

@@ -119,6 +119,18 @@ def test_what_others_have_tagged_stays(fake: Fake, part: Part) -> None:
     )
 
 
+def test_what_others_have_tagged_and_hidden_from_a_fails_no_smoke(fake: Fake, part: Part) -> None:
+    """It would take an upgrade back."""
+    fake.hidden = {"hers"}
+    _, told = part("begin", told=[])
+    work(fake, told[0]["token"])
+    fake.experiments["hers"] = fake.models["hers"] = told[0]["token"]
+    code, (document,) = part("end", told=told)
+    assert code == 0, document["failure"]
+    assert {*fake.experiments} == {"Default", "hers"} and {*fake.models} == {"hers"}
+    assert len([words for words in document["left_out"] if words.startswith("hers: tagged")]) == 2
+
+
 def test_a_later_part_says_nothing_of_whom_to_remove(fake: Fake, part: Part) -> None:
     """Who has loaded a model may say anything; `end`, the administrator, removes its own."""
     _, told = part("begin", told=[])
