@@ -271,7 +271,7 @@ class Store:
         stopped, and begins again without it.
         """
         paths, again = [*paths], ["--no-check-dest"]
-        for more in reversed(range(ATTEMPTS)):
+        for attempt in range(1, ATTEMPTS + 1):
             place = self.local / source if self.local else None
             names = lines(path for path in paths if not (place and is_special(place / path)))
             if not names:
@@ -284,9 +284,9 @@ class Store:
                 )  # fmt: skip
                 return
             except Stalled:
-                again = []  # what is there whole has its file's time, and stays
-                if not more:
+                if attempt == ATTEMPTS:
                     raise
+                again = []  # what is there whole has its file's time, and stays
 
     def read(self, path: str) -> str:
         """Return a file's text."""

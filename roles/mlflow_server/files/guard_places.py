@@ -228,15 +228,10 @@ def elsewhere(
         versions: names, sources, and the number of the experiment that has the version's run.
         roots: where artifacts may be.
     """
-    far = " are outside of mlflow_server_artifacts_destination"
-    found: dict[str, list[str]] = {
-        f"experiments{far}": (outer := []),
-        f"model versions{far}": (sources := []),
-        "experiments share a directory with another": (shared := []),
-        "model versions come from the directory of an experiment and name no run of it": (
-            foreign := []
-        ),
-    }
+    outer: list[str] = []
+    shared: list[str] = []
+    sources: list[str] = []
+    foreign: list[str] = []
     placed: dict[str, tuple[Place, str, str]] = {}
     for number, name, at in experiments:
         try:
@@ -246,18 +241,29 @@ def elsewhere(
             outer.append(f"{name} ({at})")
     occupied = Occupied((number, place) for number, (place, *_) in placed.items())
     for number, (place, at, name) in placed.items():
-        if place != roots.destination.below(number):  # where MLflow puts it, nobody chose
-            try:
-                alone = len(occupied.overlapping(roots.new_location(at))) == 1
-            except Refused:
-                alone = False
-            shared += [f"{name} ({at})"] * (not alone)
+        if place == roots.destination.below(number):
+            continue  # where MLflow puts it: nobody chose
+        try:
+            alone = len(occupied.overlapping(roots.new_location(at))) == 1
+        except Refused:
+            alone = False
+        if not alone:
+            shared.append(f"{name} ({at})")
     for name, at, number in versions:
         try:
-            if (place := place_of(at, roots)) and (around := occupied.around(place)):
-                foreign += [f"{name} ({at})"] * (number not in around)
+            around = occupied.around(place) if (place := place_of(at, roots)) else {}
         except Refused:
             sources.append(f"{name} ({at})")
+            continue
+        if around and number not in around:
+            foreign.append(f"{name} ({at})")
+    far = "are outside of mlflow_server_artifacts_destination"
+    found = {
+        f"experiments {far}": outer,
+        f"model versions {far}": sources,
+        "experiments share a directory with another": shared,
+        "model versions come from the directory of an experiment and name no run of it": foreign,
+    }
     said = (
         f"{len(all_of_them)} {what}: {', '.join(all_of_them[:3])}{', ...' * (len(all_of_them) > 3)}"
         for what, all_of_them in found.items()
