@@ -357,7 +357,12 @@ def test_root_makes_nothing_in_an_environment_of_the_models(
     assert asked.count(["touch", f"{environment}/.complete"]) == 2
 
 
-@pytest.mark.parametrize("script", ["exec yes", "exec yes >&2", "sleep 1000 & wait", "exec cat"])
+SILENT = "exec >/dev/null 2>/dev/null; sleep 20"  # its pipes are closed, and it goes on
+
+
+@pytest.mark.parametrize(
+    "script", ["exec yes", "exec yes >&2", "sleep 1000 & wait", SILENT, "exec cat"]
+)
 def test_root_hears_nobody_for_ever(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's requirements may be a file without end, or a pipe that nobody writes."""
     monkeypatch.setattr(model_deploy, "LONGEST", 0.2 if "sleep" in script else 60.0)

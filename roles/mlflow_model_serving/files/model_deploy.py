@@ -96,6 +96,7 @@ def heard(process: subprocess.Popen[bytes], told: bytes) -> tuple[str, str]:
         process.stdin.write(told)  # so little that nobody need read it first
     said = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
     deadline = time.monotonic() + LONGEST
+    endless = Refused(f"This had no end after {LONGEST:.0f} s, and was ended:")
     with selectors.DefaultSelector() as ready:
         for stream in said:
             ready.register(stream, selectors.EVENT_READ)
@@ -108,8 +109,11 @@ def heard(process: subprocess.Popen[bytes], told: bytes) -> tuple[str, str]:
             if max(map(len, said.values())) > MOST:
                 raise Refused(f"This said more than {MOST} bytes, and was ended:")
             if time.monotonic() > deadline:
-                raise Refused(f"This had no end after {LONGEST:.0f} s, and was ended:")
-    process.wait()
+                raise endless
+    try:  # one that has closed what it speaks through may go on
+        process.wait(max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        raise endless from None
     stdout, stderr = (text.decode(errors="replace") for text in said.values())
     return stdout, stderr
 
