@@ -25,7 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_the_archive_holds_what_its_users_need(project: Project) -> None:
     """Nothing that only a clone has use for; and a link leads to what came along."""
     assert {path.name for path in project.collection.iterdir()} == {
-        *("roles", "playbooks", "plugins", "smoke", "inventories", "docs", "meta"),
+        *("roles", "playbooks", "plugins", "smoke", "src", "inventories", "docs", "meta"),
         *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
         *("MANIFEST.json", "FILES.json"),
     }
