@@ -1,6 +1,6 @@
 """Tell what the role `mlflow_monitoring` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with user, library, environment ('' where there is no server), textfile_dir,
+Argument: a JSON object with user, env_file (the service's settings), textfile_dir,
 allow (whether others may ask the exporters), timer, and exporters, each with its unit and port.
 
 Run by the host's own Python, as root: nothing newer than Python 3.6.
@@ -90,7 +90,6 @@ def keeps_addresses() -> bool:
         return False
 
 
-ready = Path(asked["library"], "ready.py")
 exporters = [(exporter["unit"] + ".service", exporter["port"]) for exporter in asked["exporters"]]
 listeners = {port: listener(port, unit) for unit, port in exporters}
 units = [asked["timer"], *(unit for unit, _ in exporters)]
@@ -102,7 +101,7 @@ print(
             "systemd": Path("/run/systemd/system").is_dir(),
             "pid1": Path("/proc/1/comm").read_text().strip(),
             "account": account(asked["user"]),
-            "server": ready.exists() and "become(" in ready.read_text(),
+            "server": Path(asked["env_file"]).is_file(),
             "textfile_dir": Path(asked["textfile_dir"]).is_dir(),
             "listeners": {port: who for port, who in listeners.items() if who},
             "keeps_addresses": not asked["allow"] or keeps_addresses(),
