@@ -35,25 +35,19 @@ options:
     type: str
     required: true
   environment:
-    description: The Python environment with MLflow; V('') for none.
+    description:
+      - The Python environment with MLflow, of a client; V('') for none. A server's host has a
+        record of its own.
     type: str
     default: ''
   version:
     description: The version of MLflow that should be there.
     type: str
     default: ''
-  settings:
-    description: The server's environment file; V('') where there is no server.
-    type: str
-    default: ''
-  unit:
-    description: The server's unit.
-    type: str
-    default: mlflow.service
-  user:
-    description: The server's user.
-    type: str
-    default: mlflow
+  server:
+    description: Whether this host should have a tracking server.
+    type: bool
+    default: false
   servers:
     description: How many servers share the database.
     type: int
@@ -94,10 +88,6 @@ options:
     description: For how many days they should be good.
     type: int
     default: 21
-  backup_status:
-    description: The file in which backups say how they went; V('') for none.
-    type: str
-    default: ''
   disks:
     description: How many MB should be free, by directory.
     type: dict
@@ -153,15 +143,14 @@ def main() -> None:
     """Look."""
     text, number = {"type": "str", "default": ""}, {"type": "int", "default": 0}
     words = {"type": "list", "elements": "str", "default": []}
-    names = ("environment", "version", "settings", "names_variable", "s3_program", "backup_status",
+    names = ("environment", "version",  "names_variable", "s3_program",
              "project", "tracking_uri", "store")  # fmt: skip
     module = AnsibleModule(
         argument_spec={
             "kind": {"choices": ["host", "client", "local"], "required": True},
             **{name: {"required": True} for name in ("inventory", "playbook", "playbook_called")},
             **dict.fromkeys(names, text),
-            "unit": {"default": "mlflow.service"},
-            "user": {"default": "mlflow"},
+            "server": {"type": "bool", "default": False},
             "servers": {**number, "default": 1},
             "certificate_days": {**number, "default": 21},
             "free_mb": number,
@@ -172,7 +161,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **doctor.examine(module.params))
+    module.exit_json(changed=False, **doctor.examine(doctor.of_record(module.params)))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from . import INSTALLED, client
+from . import installation as record
 from .server import ready
-from .settings import databases, read_settings
+from .settings import databases, read_file
 
 SQLITE = "sqlite:///"
 SEARCH = "/api/2.0/mlflow/experiments/search"
@@ -213,7 +214,7 @@ class Patient:
     @functools.cached_property
     def settings(self) -> dict[str, str]:
         """The service's settings."""
-        found = read_settings(Path(self["settings"]))
+        found = read_file(Path(self["settings"]))
         return dict(found)
 
     @functools.cached_property
@@ -1319,6 +1320,26 @@ def database_clock(p: Patient) -> dict[str, float]:
     done = p.as_service([p.python, "-I", "-c", program, str(INSTALLED)], uri)
     middle = (before + time.time()) / 2
     return {} if done.returncode else {"the database's": float(done.stdout) - middle}
+
+
+def of_record(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked, with what this host's record says of a server that should be here.
+
+    Without a record nothing is where it should be, which the check of the installation says.
+    """
+    if not asked["server"]:
+        return {**asked, "settings": "", "unit": "", "user": "", "backup_status": ""}
+    try:
+        here = record.read()
+    except record.NotInstalled:
+        here = record.Installation(
+            "", "mlflow.service", "mlflow", asked["environment"], "/etc/mlflow", "", "", "", True
+        )
+    status = "/var/lib/mlflow-backup/status.json" if here.leader else ""
+    return {
+        **asked, "settings": str(here.settings), "unit": here.unit, "user": here.user,
+        "environment": here.environment, "backup_status": status,
+    }  # fmt: skip
 
 
 # The examination -------------------------------------------------------------------------------

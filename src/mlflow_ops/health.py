@@ -1,6 +1,6 @@
 """Measure this host's part of MLflow once, and write what was found as text for Prometheus.
 
-Where the tracking server runs (--environment): whether it answers, its database and artifacts as a
+Where the tracking server runs: whether it answers, its database and artifacts as a
 client uses them, step by step, whether the databases' schema is this MLflow's, and what the server
 counts itself, where it does. On any host: when certificates end, how full file systems are, and how
 the last backup went.
@@ -8,14 +8,12 @@ the last backup went.
 What could not be learnt is left out: while the server is down, nobody knows of its artifacts. A
 sentence on what is wrong goes to stderr, for the journal. Exit code 0: it was measured, be it good
 or bad.
-
-Nothing but the standard library is used, so that any Python 3.9 or later runs it; with
---environment also the service's modules, which are beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -27,7 +25,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import program
+from . import installation, program
+from .client import NotReady, Server
+from .server.ready import steps
+from .settings import become, read_settings
 
 # What there is, in words for people. All are gauges.
 METRICS = {
@@ -58,6 +59,7 @@ VERDICTS = {
 }
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+BACKUPS = Path("/var/lib/mlflow-backup/status.json")
 PATIENCE = 30  # seconds that a program may take
 
 Samples = Iterable[tuple[str, dict[str, str], float]]
@@ -85,10 +87,6 @@ def places(settings: dict[str, str]) -> dict[str, str]:
 
 def server() -> Samples:
     """Use the server as a client does, until a step does not succeed."""
-    from .client import NotReady, Server
-    from .server.ready import steps
-    from .settings import read_settings
-
     took: dict[str, float] = {}
     try:
         settings = read_settings()
@@ -116,9 +114,6 @@ def counted() -> str:
 
     It would tell nobody but its administrator, and a password of hers belongs into no Prometheus.
     """
-    from .client import NotReady, Server
-    from .settings import read_settings
-
     settings = read_settings()
     if "MLFLOW_EXPOSE_PROMETHEUS" not in settings:
         return ""
@@ -129,10 +124,10 @@ def counted() -> str:
         return ""
 
 
-def schemas(environment: Path) -> Samples:
+def schemas(python: Path) -> Samples:
     """Compare the databases' schema with that of the environment's MLflow."""
     try:
-        answer = json.loads(run(*program(environment / "bin/python", "database", "status")))
+        answer = json.loads(run(*program(python, "database", "status")))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         say(f"Schema: {getattr(error, 'stderr', '') or error}")
         return
@@ -214,13 +209,13 @@ def text(samples: Samples) -> str:
     )
 
 
-def measure(asked: argparse.Namespace) -> Samples:
-    """Measure all that is asked for."""
-    if asked.environment:
+def measure(asked: argparse.Namespace, here: installation.Installation | None) -> Samples:
+    """Measure all that is asked for, and the server, where there is one here."""
+    if here:
         yield from server()
-        yield from schemas(asked.environment)
-    if asked.backup_status:
-        yield from backup(asked.backup_status)
+        yield from schemas(here.python)
+        if here.leader:  # it backs up what all that share the data have
+            yield from backup(BACKUPS)
     for pattern in asked.certificate:
         yield from certificates(pattern)
     yield from file_systems(asked.directory)
@@ -231,23 +226,16 @@ def main() -> None:
     """Measure, and replace the file in one step."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--environment", type=Path, metavar="DIR", help="the server's, if it is here"
-    )
-    parser.add_argument(
-        "--user", help="after reading the administrator's password as root, be this one"
-    )
-    parser.add_argument("--backup-status", type=Path, metavar="FILE", help="what backups leave")
-    parser.add_argument(
         "--certificate", action="append", default=[], metavar="PATTERN", help="files"
     )
     parser.add_argument("--directory", action="append", default=[], type=Path, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     asked = parser.parse_args()
-    if asked.user:
-        from .settings import become, read_settings
-
-        become(asked.user, read_settings())
-    found = [*measure(asked)]
+    here = None
+    with contextlib.suppress(installation.NotInstalled):
+        here = installation.read()
+        become(here.user, read_settings())  # having read the administrator's password as root
+    found = [*measure(asked, here)]
     words = text(found)
     if ("mlflow_database_up", {}, True) in found:
         words += counted()

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from . import program
-from .settings import read_settings
+from .settings import read_file
 from .view import root_alone
 
 STATE = Path("/var/lib/mlflow-switch")  # plan.json, state.json, and what was saved
@@ -40,6 +40,7 @@ UNIT = "mlflow-switch.service"
 # In order; what comes after one was not begun while it lasts.
 PHASES = ["begun", "stopping", "stopped", "saving", "changing", "changed", "starting", "serving"]
 ENDED = ["confirmed", "put back", "stuck"]
+PATIENCE = 1800  # seconds that the controller waits for a point
 PUT_BACK_PATIENCE = 600  # seconds that the old version may take to start: another server may have
 # to put the database back first
 
@@ -184,7 +185,7 @@ class Switch:
         home = {"HOME": "/nonexistent", "PATH": self.plan.path, "PYTHONDONTWRITEBYTECODE": "1"}
         command(
             *as_user, *program(python, "database", *words),
-            env={**home, **read_settings(self.plan.settings)},
+            env={**home, **read_file(self.plan.settings)},
         )  # fmt: skip
 
     def await_word(self, mark: str) -> None:
@@ -385,20 +386,26 @@ def main() -> None:
     """Do what the arguments say."""
     parser = argparse.ArgumentParser(description="Switch MLflow to another version or other data.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("start")
+    begin = verbs.add_parser("start")
     verbs.add_parser("run")
     verb = verbs.add_parser("wait")
-    verb.add_argument("--timeout", type=float, default=1800, metavar="SECONDS")
+    verb.add_argument("--timeout", type=float, default=PATIENCE, metavar="SECONDS")
     verb = verbs.add_parser("go")
     verb.add_argument("mark", choices=["change", "start", "confirm", "abort"])
     verb.add_argument("words", nargs="?", default="It was called off.")
+    for one in (begin, verb):
+        one.add_argument("--wait", action="store_true", help="and then wait, as `wait` does")
     asked = parser.parse_args()
     if asked.verb == "start":
         start()
+        if asked.wait:
+            wait(PATIENCE)
     elif asked.verb == "wait":
         wait(asked.timeout)
     elif asked.verb == "go":
         go(asked.mark, asked.words)
+        if asked.wait:
+            wait(PATIENCE)
     else:
         signal.signal(signal.SIGTERM, leave)
         # Without its state, nobody knows how far it came: all of it is put back.

@@ -1,7 +1,4 @@
-"""What this host's MLflow service was told, for the programs beside this file.
-
-Nothing but the standard library is used, so that any Python 3.9 or later runs it.
-"""
+"""What this host's MLflow service was told."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-ENV_FILE = Path("/etc/mlflow/server.env")
+from . import installation
 
 # The administrator's password, in a process that read it as root and is the service's user since.
 _kept: dict[str, str] = {}
@@ -27,14 +24,19 @@ def parse(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in shlex.split(text, comments=True))
 
 
-def read_settings(env_file: Path = ENV_FILE) -> dict[str, str]:
+def read_settings() -> dict[str, str]:
     """Return the service's settings: those of the environment, or else of the service's file.
 
-    Raises OSError where there is neither.
+    Raises NotInstalled, OSError where there is neither.
     """
     if "MLFLOW_BACKEND_STORE_URI" in os.environ:
         return dict(os.environ)
-    return parse(env_file.read_text(encoding="utf-8"))
+    return read_file(installation.read().settings)
+
+
+def read_file(file: Path) -> dict[str, str]:
+    """Return the variables of a file. Raises OSError."""
+    return parse(file.read_text(encoding="utf-8"))
 
 
 def authentication(settings: dict[str, str]) -> dict[str, str]:

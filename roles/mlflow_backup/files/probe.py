@@ -1,6 +1,6 @@
 """Tell what the role `mlflow_backup` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with settings (the service's environment file), user, environment,
+Argument: a JSON object with settings (the service's environment file),
 target (a directory, '' for S3), calendar (when backups are made, '' for never) and
 postgresql_bin (a directory with pg_dump, '' for what is on the PATH).
 
@@ -110,20 +110,12 @@ target = os.path.realpath(asked["target"]) if asked["target"] else ""
 nearest = target
 while nearest and not os.path.exists(nearest):
     nearest = os.path.dirname(nearest)
-try:
-    pwd.getpwnam(asked["user"])
-    user = True
-except KeyError:
-    user = False
 
 print(
     json.dumps(
         {
             "root": os.geteuid() == 0,
             "systemd": os.path.isdir("/run/systemd/system"),
-            "service": bool(service),
-            "user": user,
-            "environment": os.path.exists(os.path.join(asked["environment"], "bin/python")),
             # Not where a link there leads: it would be opened to the backup.
             "sqlite": sorted({os.path.dirname(path) for path in sqlite}),
             "trap": trap(asked["target"]) if asked["target"] else ("", ""),

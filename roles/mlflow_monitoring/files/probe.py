@@ -1,6 +1,6 @@
 """Tell what the role `mlflow_monitoring` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with user, env_file (the service's settings), textfile_dir,
+Argument: a JSON object with user, textfile_dir,
 allow (whether others may ask the exporters), timer, and exporters, each with its unit and port.
 
 Run by the host's own Python, as root: nothing newer than Python 3.6.
@@ -101,7 +101,6 @@ print(
             "systemd": Path("/run/systemd/system").is_dir(),
             "pid1": Path("/proc/1/comm").read_text().strip(),
             "account": account(asked["user"]),
-            "server": Path(asked["env_file"]).is_file(),
             "textfile_dir": Path(asked["textfile_dir"]).is_dir(),
             "listeners": {port: who for port, who in listeners.items() if who},
             "keeps_addresses": not asked["allow"] or keeps_addresses(),

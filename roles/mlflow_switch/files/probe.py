@@ -1,8 +1,7 @@
 """Tell what the role `mlflow_switch` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with tools (the directory of the server's programs), settings (the
-service's environment file), link (`current`), user, state (a directory that need not exist) and
-path (where to look for PostgreSQL's programs first, '' for nowhere).
+Argument: a JSON object with tools (the directory of the server's programs), state (a directory that
+need not exist) and path (where to look for PostgreSQL's programs first, '' for nowhere).
 
 Run by the host's own Python, as root: nothing newer than Python 3.9.
 """
@@ -16,12 +15,19 @@ import sys
 from pathlib import Path
 
 asked = json.loads(sys.argv[1])
-tools, link, state = Path(asked["tools"]), Path(asked["link"]), Path(asked["state"])
+tools, state = Path(asked["tools"]), Path(asked["state"])
+sys.path.insert(0, str(tools))
+sys.dont_write_bytecode = True
+from mlflow_ops import installation  # noqa: E402
+from mlflow_ops.settings import read_file  # noqa: E402
+
+here = installation.read()
+link = Path(here.environment)
 
 
 def databases() -> list:
     """Return the databases' states, as the installed MLflow sees them; [] if it does not answer."""
-    command = ["runuser", "--user=" + asked["user"], "--", str(link / "bin/python"), "-Es"]
+    command = ["runuser", "--user=" + here.user, "--", str(link / "bin/python"), "-Es"]
     try:
         said = subprocess.run(
             [*command, str(tools), "database", "status"],
@@ -48,16 +54,12 @@ answer = {
     "earlier": (tools.parent / "switch.py").exists() and (state / "plan.json").exists(),
 }
 if answer["installed"]:
-    sys.path.insert(0, str(tools))
-    sys.dont_write_bytecode = True
-    from mlflow_ops.settings import read_settings
-
-    settings = read_settings(Path(asked["settings"]))
+    settings = read_file(here.settings)
     nearest = state
     while not nearest.exists():
         nearest = nearest.parent
     ready = subprocess.run(
-        [sys.executable, "-BEs", str(tools), "ready", "--env-file", asked["settings"]],
+        [sys.executable, "-BEs", str(tools), "ready"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     answer.update(

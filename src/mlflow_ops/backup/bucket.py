@@ -25,14 +25,14 @@ from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..settings import ENV_FILE, read_settings
+from ..settings import read_settings
 
 
 class Bucket:
     """The service's bucket, below its prefix."""
 
     def __init__(self) -> None:
-        settings = read_settings(ENV_FILE)
+        settings = read_settings()
         place = urlsplit(settings["MLFLOW_ARTIFACTS_DESTINATION"])
         if place.scheme != "s3":
             sys.exit("The service's artifacts are not in S3. Set mlflow_backup_artifacts: copy.")

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ..client import NotReady, Server, one_line
-from ..settings import parse, read_settings
+from ..settings import read_settings
 from . import drill_models, sets
-from .run import SETTINGS, STATE, Backup, say, target_lock
+from .run import STATE, Backup, own_settings, say, target_lock
 from .sets import Trouble
 
 DIRECTORY = STATE / "drill"
@@ -79,7 +79,7 @@ class Drill:
 
     def fetch(self) -> dict[str, Any]:
         """Bring the newest set, verified."""
-        backup = Backup(parse(SETTINGS.read_text(encoding="utf-8")))
+        backup = Backup(own_settings())
         with target_lock(fcntl.LOCK_SH):
             backup.target.open()
             self.set = backup.named("newest")

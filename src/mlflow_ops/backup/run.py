@@ -10,7 +10,8 @@
   status            whether the last good backup is recent enough: the exit code, and a sentence
   prepare           see that the target and the database's programs work (for the playbook)
 
-Run as root. Settings come from /etc/mlflow/backup.env, or with `--settings -` from standard input.
+Run as root. Settings come from backup.env beside the service's own (/etc/mlflow), or with
+`--settings -` from standard input.
 Tools do the copying: Debian's rclone, pg_dump or SQLite's own backup, age.
 
 Nothing but the standard library is used, so that any Python 3.9 or later runs it.
@@ -36,17 +37,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .. import program
+from .. import installation, program
 from ..lock import data_lock
-from ..settings import ENV_FILE, parse, read_settings
+from ..settings import parse, read_file
 from ..view import Refused, without_links
 from . import sets
 from .sets import MANIFEST, Artifact, Trouble
 from .stores import SERVICE_S3, Store, Target
 
-SETTINGS = Path("/etc/mlflow/backup.env")
 STATE = Path("/var/lib/mlflow-backup")
-SECRETS = Path("/etc/mlflow/secrets.env")
 UPLOADING = "/.artifact.uploading."
 RESERVE = 100_000_000  # bytes that stay free on a disk
 
@@ -61,7 +60,8 @@ class Backup:
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self.settings = settings
-        self.target = Target(settings)
+        self.installation = installation.read()
+        self.target = Target(settings, self.installation.config_dir)
 
     # The service's side ------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Backup:
         if user:
             account = pwd.getpwnam(user)
             options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        python = Path(self.settings["MLFLOW_BACKUP_ENVIRONMENT"], "bin/python")
+        python = self.installation.python
         done = subprocess.run(
             program(python, name, *arguments), input=stdin, capture_output=True,
             text=True, check=False, cwd="/", **options,
@@ -98,7 +98,7 @@ class Backup:
 
     def databases(self, *arguments: str | Path) -> str:
         """Have database.py do something, as the service's user: PostgreSQL may know her alone."""
-        return self.mlflow("database", *arguments, user=self.settings["MLFLOW_BACKUP_USER"])
+        return self.mlflow("database", *arguments, user=self.installation.user)
 
     def bucket(self, *arguments: str | Path, artifacts: Sequence[Artifact] = ()) -> str:
         """Have service_bucket.py do something with artifacts."""
@@ -107,7 +107,7 @@ class Backup:
 
     def artifacts_store(self) -> Store:
         """Return where the service keeps its artifacts."""
-        service = read_settings(ENV_FILE)
+        service = read_file(self.installation.settings)
         place = service["MLFLOW_ARTIFACTS_DESTINATION"]
         store = Store(place, service, SERVICE_S3, "mlflow_server_artifacts_destination")
         # An object's own time, as S3 lists it; asking for the file's would be a request for each.
@@ -218,7 +218,7 @@ class Backup:
                 )
 
             # Beside what the service's user wrote, and never in her directory.
-            shutil.copy(SECRETS, work / "secrets.env")
+            shutil.copy(self.installation.secrets, work / "secrets.env")
             keys = Store.directory(work)
             keys.copy(["secrets.env"], "", self.target.store, stamp)
             copies = [entry["file"] for entry in saved["databases"].values()]
@@ -247,7 +247,7 @@ class Backup:
 
     def save_databases(self, place: Path) -> dict[str, Any]:
         """Copy the databases into a directory; return what database.py says of them."""
-        account = pwd.getpwnam(self.settings["MLFLOW_BACKUP_USER"])
+        account = pwd.getpwnam(self.installation.user)
         place.mkdir(mode=0o700)
         os.chown(place, account.pw_uid, account.pw_gid)
         saved: dict[str, Any] = json.loads(self.databases("save", place).splitlines()[-1])
@@ -637,7 +637,7 @@ def main() -> int:
         prog="mlflow-backup", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--settings", default=str(SETTINGS), help="a file, or -: standard input")
+    parser.add_argument("--settings", choices=["-"], help="from standard input")
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb in ("create", "prune", "prepare", "status", "drill"):
         verbs.add_parser(verb)
@@ -653,9 +653,14 @@ def main() -> int:
     os.umask(0o077)
     try:
         return act(arguments)
-    except (Trouble, OSError) as error:
+    except (Trouble, installation.NotInstalled, OSError) as error:
         print(f"mlflow-backup: {error}", file=sys.stderr)
         return 1
+
+
+def own_settings() -> dict[str, str]:
+    """Return what the playbook has set here. Raises NotInstalled, OSError."""
+    return read_file(Path(installation.read().config_dir, "backup.env"))
 
 
 def act(arguments: argparse.Namespace) -> int:
@@ -668,11 +673,7 @@ def act(arguments: argparse.Namespace) -> int:
         from .drill import start
 
         return start()
-    if arguments.settings == "-":
-        text = sys.stdin.read()
-    else:
-        text = Path(arguments.settings).read_text(encoding="utf-8")
-    backup = Backup(parse(text))
+    backup = Backup(parse(sys.stdin.read()) if arguments.settings else own_settings())
     with target_lock(fcntl.LOCK_EX if verb in ("create", "prune", "prepare") else fcntl.LOCK_SH):
         if verb == "prepare":
             changed, key = backup.prepare()

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from .sets import MANIFEST, Artifact, Trouble
 
-KEY_FILE = Path("/etc/mlflow/backup.key")
 SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 ATTEMPTS = 3  # at copying, where it stalls
 LONGEST, LONGEST_NAME, LONGEST_KEY = 4095, 255, 1024  # bytes in a path, its parts, a key of S3
@@ -335,7 +334,8 @@ class Target:
     that an identity opens must be the host's own, or known by its mark to whoever restores.
     """
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: Mapping[str, str], directory: str | Path) -> None:
+        self.key_file = Path(directory, "backup.key")  # this host's password; root's
         self.recipient = settings.get("MLFLOW_BACKUP_RECIPIENT", "")
         self.identity = settings.get("MLFLOW_BACKUP_IDENTITY", "")
         self.key = settings.get("MLFLOW_BACKUP_KEY", "")
@@ -375,7 +375,7 @@ class Target:
 
     def _password(self, known: Mapping[str, str]) -> str:
         """Return the password that a target's files have. Raises Trouble where it may be forged."""
-        own = host_password()
+        own = self._host_password()
         if self.identity:
             with tempfile.TemporaryDirectory() as place:
                 self.plain.rclone("copyto", self.plain.at("key.age"), f"{place}/key.age")
@@ -451,12 +451,12 @@ class Target:
                 "set. Set another mlflow_backup_target."
             )
         else:
-            password = host_password() or secrets.token_hex(32)
-        if host_password() != password:
-            unfinished = KEY_FILE.with_name("backup.key.new")  # root's alone, by the umask
+            password = self._host_password() or secrets.token_hex(32)
+        if self._host_password() != password:
+            unfinished = self.key_file.with_name("backup.key.new")  # root's alone, by the umask
             unfinished.write_text(f"{password}\n")
-            unfinished.rename(KEY_FILE)
-            changes.append(f"wrote {KEY_FILE}")
+            unfinished.rename(self.key_file)
+            changes.append(f"wrote {self.key_file}")
         if known.get("recipient") != self.recipient:
             self.plain.write(
                 "key.age", age("--armor", "--recipient", self.recipient, stdin=password)
@@ -466,10 +466,9 @@ class Target:
             changes.append(f"encrypted the key to {self.recipient}")
         return changes, mark(password)
 
-
-def host_password() -> str:
-    """Return the password that this host encrypts with; '' where it has none."""
-    return KEY_FILE.read_text().strip() if KEY_FILE.is_file() else ""
+    def _host_password(self) -> str:
+        """Return the password that this host encrypts with; '' where it has none."""
+        return self.key_file.read_text().strip() if self.key_file.is_file() else ""
 
 
 def mark(password: str) -> str:

@@ -1,6 +1,6 @@
 """Hand what was fetched for a restore to the service's user, and keep from her what is root's.
 
-Arguments: the directory of a set that `mlflow-backup fetch` brought, and the user. Her databases go
+Argument: the directory of a set that `mlflow-backup fetch` brought. Her databases go
 into `service/` there, which becomes her own; artifacts, where the service keeps them in a
 directory, beside that one, as `<directory>.new`, from where a switch takes them. What is beside it
 is hers to change where the directory above is hers: root follows no link there, and so she moves
@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..settings import ENV_FILE, parse
+from .. import installation
 from ..view import root_alone
 from .sets import MANIFEST
 
@@ -79,11 +79,10 @@ def hand(directory: Path, user: str, destination: str) -> dict[str, str]:
 
 def main() -> int:
     """Do it; return the exit code."""
-    directory, user = Path(sys.argv[1]), sys.argv[2]
-    settings = parse(ENV_FILE.read_text(encoding="utf-8"))
     try:
-        print(json.dumps(hand(directory, user, settings["MLFLOW_ARTIFACTS_DESTINATION"])))
-    except (Refused, OSError) as error:
+        here = installation.read()
+        print(json.dumps(hand(Path(sys.argv[1]), here.user, here.artifacts)))
+    except (Refused, installation.NotInstalled, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

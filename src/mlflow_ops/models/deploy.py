@@ -41,7 +41,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from ..client import only_to_service
-from ..settings import ENV_FILE
+from ..installation import RECORD
 
 ROOT = Path("/var/lib/mlflow-models")
 RUNTIME = Path("/run/mlflow-model")
@@ -534,7 +534,7 @@ def find_version(host: Host, asked: Asked) -> dict[str, Any]:
 
 def tell_the_service_alone() -> None:
     """Have no person's program here told a password: while the server is down, its port is free."""
-    if ENV_FILE.parent.is_dir():  # this is the server's host
+    if RECORD.parent.is_dir():  # this is the server's host
         only_to_service()
 
 

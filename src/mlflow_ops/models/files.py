@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..client import only_to_service
-from ..settings import ENV_FILE
+from ..installation import RECORD
 
 MLFLOW = {"mlflow", "mlflow-skinny", "mlflow-tracing"}
 
@@ -43,7 +43,7 @@ def fetch(directory: str) -> None:
     os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), own]))
     from mlflow.artifacts import download_artifacts
 
-    if asked["username"] and ENV_FILE.parent.is_dir():  # its port is free while it is down
+    if asked["username"] and RECORD.parent.is_dir():  # its port is free while it is down
         only_to_service()
     download_artifacts(artifact_uri=asked["model"], dst_path=directory)
 

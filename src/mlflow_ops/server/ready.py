@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..client import NotReady, Server
-from ..settings import ENV_FILE, become, read_settings
+from ..installation import NotInstalled
+from ..settings import become, read_settings
 
 
 def steps(server: Server) -> Iterator[tuple[str, float]]:
@@ -75,7 +76,6 @@ def server_ended() -> bool:
 def main() -> int:
     """Check until ready or the time is over; return the exit code."""
     parser = argparse.ArgumentParser(description="Tell whether the MLflow server really works.")
-    parser.add_argument("--env-file", type=Path, default=ENV_FILE, help="default: %(default)s")
     parser.add_argument(
         "--wait", type=float, default=0, metavar="SECONDS", help="go on trying that long"
     )
@@ -92,11 +92,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stopped)
     while True:
         try:
-            settings = read_settings(arguments.env_file)
+            settings = read_settings()
             if arguments.user:
                 become(arguments.user, settings)
             server = Server(settings)
             check(server)
+        except NotInstalled as error:
+            print(f"mlflow-ready: {error}", file=sys.stderr)
+            return 1
         except OSError as error:  # of the settings: the server's own come as NotReady
             print(f"mlflow-ready: {error.filename}: {error.strerror}. Use sudo?", file=sys.stderr)
             return 1

@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .. import program
+from .. import installation, program
 from ..client import Server
-from ..settings import authentication, read_settings, rotation, with_password
+from ..settings import authentication, read_file, rotation, with_password
 from .database import connect
 
 UNIT = "mlflow.service"
@@ -61,11 +61,11 @@ class Service:
     def __init__(self, directory: Path) -> None:
         self.env, self.keys = directory / "server.env", directory / "secrets.env"
         self.password, self.record = directory / "admin_password", directory / "rotation.env"
-        self.settings = read_settings(self.env)
+        self.settings = read_file(self.env)
         self.auth = Path(self.settings.get("MLFLOW_AUTH_CONFIG_PATH", ""))
         self.sides: list[dict[str, Any]] = []
         if self.record.exists():
-            self.sides = rotation(read_settings(self.record))
+            self.sides = rotation(read_file(self.record))
 
     def present(self) -> dict[str, Any]:
         """Return its secrets by name; for one that it has not, nothing."""
@@ -75,13 +75,13 @@ class Service:
             "database_password": unquote(database or ""),
             "s3_key": key if all(key.values()) and "AWS_SESSION_TOKEN" not in self.settings else {},
             "admin_password": authentication(self.settings).get("admin_password", ""),
-            "secret_keys": read_settings(self.keys),
+            "secret_keys": read_file(self.keys),
         }
 
     def fresh(self, name: str) -> Any:
         """Return a new value of a secret that is made here."""
         if name == "secret_keys":
-            version = int(read_settings(self.keys).get(KEK_VERSION, 1)) + 1
+            version = int(read_file(self.keys).get(KEK_VERSION, 1)) + 1
             return {
                 "MLFLOW_CRYPTO_KEK_PASSPHRASE": made(48),
                 KEK_VERSION: str(version),
@@ -307,12 +307,13 @@ def hold(directory: Path, wait: bool) -> None:
 
 def main() -> int:
     """Do what the first argument says; return the exit code."""
-    verb, directory = sys.argv[1:]
+    verb = sys.argv[1]
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what was begun is finished, whoever hangs up
     try:
         answer: Any = {}
-        hold(Path(directory), wait=verb not in ("look", "begin"))
-        service = Service(Path(directory))
+        directory = Path(installation.read().config_dir)
+        hold(directory, wait=verb not in ("look", "begin"))
+        service = Service(directory)
         if verb == "look":
             answer = {"left": left(service, json.load(sys.stdin))}
         elif verb == "begin":
@@ -325,7 +326,7 @@ def main() -> int:
             answer = prove(service)
         else:
             service.record.unlink(missing_ok=True)
-    except (Refused, OSError) as refusal:
+    except (Refused, installation.NotInstalled, OSError) as refusal:
         print(refusal, file=sys.stderr)
         return 1
     print(json.dumps(answer))
