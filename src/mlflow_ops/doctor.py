@@ -656,7 +656,10 @@ def settings_read(p: Patient) -> Iterator[Finding]:
     """Whether the service has read its files since they were changed."""
     started = int(p.unit["ExecMainStartTimestamp"].lstrip("@") or 0)
     own = [str(Path(p["settings"]).parent), f"/etc/systemd/system/{p['unit']}"]
-    files = [Path(file["path"]) for file in p["files"] if file["path"].startswith(tuple(own))]
+    files = [
+        Path(file["path"]) for file in p["files"]
+        if file["path"].startswith(tuple(own)) and file["path"] != str(record.RECORD)
+    ]  # fmt: skip
     newer = [str(path) for path in files if path.is_file() and path.stat().st_mtime > started + 1]
     for link in (Path(p["environment"]), INSTALLED):
         if link.is_symlink() and link.lstat().st_mtime > started + 1:
