@@ -46,6 +46,10 @@ options:
     description: The server's environment file; V('') where there is no server.
     type: str
     default: ''
+  tools:
+    description: The directory of the programs, as the lookup ops.mlflow.tools returns it.
+    type: str
+    default: ''
   unit:
     description: The server's unit.
     type: str
@@ -154,7 +158,7 @@ def main() -> None:
     text, number = {"type": "str", "default": ""}, {"type": "int", "default": 0}
     words = {"type": "list", "elements": "str", "default": []}
     names = ("environment", "version", "settings", "names_variable", "s3_program", "backup_status",
-             "project", "tracking_uri", "store")  # fmt: skip
+             "tools", "project", "tracking_uri", "store")  # fmt: skip
     module = AnsibleModule(
         argument_spec={
             "kind": {"choices": ["host", "client", "local"], "required": True},
