@@ -22,7 +22,7 @@ if [ "$1" = forward ]; then
 else
     saved=$(ls -d /var/lib/mlflow-switch/*-2.22.5/databases | tail -1)
     systemctl stop mlflow
-    as_service "$old/bin/python" /usr/local/lib/mlflow/database.py load "$saved"
+    as_service "$old/bin/python" -Es /usr/local/lib/mlflow/current database load "$saved"
     ln -sfn "$old" current
     systemctl start mlflow
 fi

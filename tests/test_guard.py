@@ -9,10 +9,10 @@ from collections.abc import Iterable, MutableMapping
 from types import SimpleNamespace
 from typing import Any
 
-import guard
-import guard_places
 import pytest
-from guard_places import Place, Refused, Roots
+
+from mlflow_ops.server import guard, guard_places
+from mlflow_ops.server.guard_places import Place, Refused, Roots
 
 TABLE = guard.table("3.17.2", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 API = "/api/2.0/mlflow"

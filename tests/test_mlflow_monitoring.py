@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import runpy
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,12 +15,14 @@ import pytest
 import yaml
 from prometheus import DASHBOARD, RULES, expressions, names, samples
 
+from mlflow_ops.health import METRICS
+
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_monitoring"
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 
 
-# What health.py measures --------------------------------------------------------------------------
+# What the program measures ------------------------------------------------------------------------
 
 
 class MLflow(ThreadingHTTPServer):
@@ -76,30 +76,27 @@ def mlflow() -> Iterator[MLflow]:
 
 
 class Host:
-    """The programs as they are on a host, with an environment whose databases say `schemas`."""
+    """An environment whose databases say `schemas`, and a place for what is measured."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = folder / "environment"
         (self.environment / "bin").mkdir(parents=True)
-        (self.environment / "bin/python").symlink_to(sys.executable)
-        for program in (
-            ROLE / "files/health.py",
-            *(ROOT / "roles/mlflow_server/files").glob("[rs]e*.py"),
-        ):
-            shutil.copy(program, folder)
         self.schemas()
 
     def schemas(self, **states: str) -> None:
         """Say what the databases' states are."""
         answer = {"databases": [{"kind": kind, "state": state} for kind, state in states.items()]}
-        (self.folder / "database.py").write_text(f"print({json.dumps(answer)!r})")
+        python = self.environment / "bin/python"
+        asked = f"-Es {ROOT}/src database status"
+        python.write_text(f"#!/bin/sh -eu\ntest \"$*\" = '{asked}'\necho '{json.dumps(answer)}'\n")
+        python.chmod(0o755)
 
     def measure(self, *arguments: str | Path, **settings: str) -> tuple[dict[str, float], str]:
         """Run the program; return what it found, by series, and what it tells the journal."""
         output = self.folder / "mlflow.prom"
         done = subprocess.run(
-            [sys.executable, "-B", self.folder / "health.py", "--output", output, *arguments],
+            [sys.executable, "-BEs", ROOT / "src", "health", "--output", output, *arguments],
             env={**os.environ, **settings}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -247,19 +244,18 @@ def test_each_file_system_once(host: Host) -> None:
     assert said.count("<4>") == 1 and "/missing" in said
 
 
-def test_a_text_that_cannot_be_written_anew_stays(host: Host) -> None:
+def test_a_text_that_cannot_be_written_anew_stays(host: Host, mlflow: MLflow) -> None:
     """It is replaced in one step, or not at all."""
     host.measure()
     before = (host.folder / "mlflow.prom").read_text()
-    (host.folder / "ready.py").write_text("raise SystemExit('broken')")
     with pytest.raises(AssertionError, match="broken"):
-        host.measure("--environment", host.environment)
+        broken = {**mlflow.settings, "MLFLOW_PORT": "broken"}
+        host.measure("--environment", host.environment, **broken)
     assert (host.folder / "mlflow.prom").read_text() == before
 
 
 # What alerts and is shown -------------------------------------------------------------------------
 
-METRICS = runpy.run_path(str(ROLE / "files/health.py"))["METRICS"]
 ALERTS = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
 
 
@@ -401,7 +397,7 @@ def test_the_unit_says_what_is_measured(ran: tuple[Path, str]) -> None:
     assert "EnvironmentFile=/etc/mlflow/server.env\n" in unit
     assert "User=mlflow\n" in unit
     assert (
-        "ExecStart=!/usr/bin/python3 -BEs /usr/local/lib/mlflow/health.py "
+        "ExecStart=!/usr/bin/python3 -BEs /usr/local/lib/mlflow/current health "
         "--output /var/lib/mlflow-health/mlflow.prom --environment /opt/mlflow/current "
         "--user mlflow --backup-status /var/lib/mlflow-backup/status.json --directory /\n"
     ) in unit

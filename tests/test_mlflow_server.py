@@ -179,11 +179,11 @@ def test_unit_follows_the_environment(render: Render) -> None:
     """One link moves between versions, and the unit need not be written anew."""
     unit = render("mlflow.service")
     python = "/opt/mlflow/current/bin/python"
-    library = "/usr/local/lib/mlflow"
+    tools = "/usr/local/lib/mlflow/current"
     # What serves has forgotten the old secrets when a rotation forgets them.
-    serves = f"/usr/bin/env --unset=MLFLOW_ROTATION {python} -Es {library}/serve.py"
+    serves = f"/usr/bin/env --unset=MLFLOW_ROTATION {python} -Es {tools} serve"
     assert f"ExecStart={serves}\n" in unit
-    assert f"ExecStartPre=+{python} -BEs {library}/settle.py --user mlflow\n" in unit
+    assert f"ExecStartPre=+{python} -BEs {tools} reconcile --user mlflow\n" in unit
     assert "basic-auth" not in unit
     assert "chgrp" not in unit
 
@@ -200,7 +200,7 @@ def test_unit_guards_a_socket(render: Render) -> None:
     commands = [line for line in unit.splitlines() if line.startswith("Exec")]
     assert commands[-1] == "ExecStartPost=+/usr/bin/chgrp --no-dereference www-data /run/mlflow"
     assert "RuntimeDirectoryMode=0750" in unit
-    assert "serve.py --app-name basic-auth" in unit
+    assert "current serve --app-name basic-auth" in unit
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_mutual_tls(render: Render, server: str) -> None:
     assert copied.endswith(" /etc/ssl/own.key /run/mlflow/tls.key")
     found = settings(render("server.env", **TLS))
     assert found["MLFLOW_LISTEN_TLS_NAME"] == "team1"
-    done = served(f'print(*serve["adapted"](["python", "-m", "{server}", "app"], {found!r}))')
+    done = served(f'print(*serve.adapted(["python", "-m", "{server}", "app"], {found!r}))')
     prefix = "--ssl-" if server == "uvicorn" else "--"
     for words in (
         "certfile /etc/ssl/own.pem",
@@ -249,9 +249,9 @@ def test_mutual_tls(render: Render, server: str) -> None:
         assert prefix + words in done.stdout
     if server == "uvicorn":
         # MLflow's application is inside the guard.
-        assert f"--app-dir {ROLE}/files" in done.stdout
+        assert f"--app-dir {ROOT}/src " in done.stdout
         assert " --factory " in done.stdout
-        assert done.stdout.endswith(" guard:application\n")
+        assert done.stdout.endswith(" mlflow_ops.server.guard:application\n")
     else:
         assert done.stdout.endswith(" app\n")
 
@@ -269,22 +269,23 @@ def test_the_unit_comes_before_the_file_without_the_password() -> None:
 
 
 def served(program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that has what is in serve.py.
+    """Run a program that has what is in server/serve.py.
 
     MLflow is not installed here, and what is looked at does not use it.
     """
-    start = f"""
-import runpy, sys, types
+    start = """
+import sys, types
 mlflow = types.ModuleType("mlflow")
 mlflow.server, mlflow.cli = mlflow, None
 mlflow.VERSION = "3.17.2"
 names = ("mlflow", "mlflow.server", "mlflow.cli", "mlflow.version")
 sys.modules.update(dict.fromkeys(names, mlflow))
-serve = runpy.run_path("{ROLE}/files/serve.py")
+from mlflow_ops.server import serve
 """
     return subprocess.run(
-        [sys.executable, "-c", start + program], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", start + program], env={**os.environ, "PYTHONPATH": f"{ROOT}/src"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 nobody listens
@@ -294,7 +295,7 @@ def test_nobody_else_is_localhost(host: str) -> None:
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
             port = listening.getsockname()[1]
             told = {"MLFLOW_HOST": host, "MLFLOW_PORT": str(port)}
-            hold = f'held = serve["held"]({told!r}, patience=0.1)\n'
+            hold = f"held = serve.held({told!r}, patience=0.1)\n"
             done = served(hold)
     except OSError:
         pytest.skip("no IPv6 here")
@@ -328,7 +329,7 @@ def test_what_is_not_localhost_holds_nothing() -> None:
         {"MLFLOW_HOST": "192.0.2.7"},
         {"MLFLOW_HOST": "localhost"},
     ):
-        assert served(f'print(serve["held"]({told!r}))').stdout == "None\n"
+        assert served(f"print(serve.held({told!r}))").stdout == "None\n"
 
 
 # name: (what systemd says that is not as usual, seconds from the start to a file's change,
@@ -367,6 +368,7 @@ def test_the_probe_sees_a_service_that_needs_nothing(case: str, tmp_path: Path) 
     asked = {
         "unit": "mlflow.service", "leader": "s1", "user": "mlflow", "port": 0, "database": "",
         "state_dir": str(tmp_path), "environment": str(tmp_path), "ways": {},
+        "tools": str(tmp_path),
         # A directory's time is that of the data in it.
         "files": [{"path": str(path), **wanted} for path in (file, tmp_path, tmp_path / "absent")],
     }  # fmt: skip
@@ -407,6 +409,7 @@ def test_the_probe_names_who_could_lead_root_astray(tmp_path: Path) -> None:
     asked = {
         "unit": "none.service", "leader": "s1", "user": "nobody", "port": 0, "database": "",
         "state_dir": str(tmp_path), "environment": str(tmp_path), "files": [], "ways": ways,
+        "tools": str(tmp_path),
     }  # fmt: skip
     probe = [sys.executable, "-I", f"{ROLE}/files/probe.py", json.dumps(asked)]
     found = json.loads(subprocess.run(probe, capture_output=True, check=True).stdout)["ways"]

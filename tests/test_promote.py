@@ -1,6 +1,5 @@
 """What playbooks/promote.yml refuses at once, who logs in, and what an archive may do."""
 
-import importlib
 import io
 import json
 import shutil
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from mlflow_ops.promote import as_owner
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,7 +56,7 @@ def test_an_archive_writes_files_below_its_directory_and_nothing_else(tmp_path: 
     archive.seek(0)
     store = tmp_path / "store"
     store.mkdir()
-    left = importlib.import_module("as_owner").unpack(archive, store)
+    left = as_owner.unpack(archive, store)
     assert left == [
         "0/link", "0/hard", "0/pipe", "0/disk", "/absolute", "0/../../above", "0/meta.yaml",
     ]  # fmt: skip
@@ -73,11 +74,10 @@ def test_an_archive_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.M
             member.size = size
             packed.addfile(member, io.BytesIO(bytes(size)))
     archive.seek(0)
-    module = importlib.import_module("as_owner")
-    free = shutil.disk_usage(tmp_path)._replace(free=module.RESERVE + 999_999)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: free)
+    free = shutil.disk_usage(tmp_path)._replace(free=as_owner.RESERVE + 999_999)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(OSError, match="'0/zeros' has 1000000 bytes, and 999999 are free"):
-        module.unpack(archive, tmp_path)
+        as_owner.unpack(archive, tmp_path)
     assert [path.name for path in (tmp_path / "0").iterdir()] == ["meta.yaml"]
 
 

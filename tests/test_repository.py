@@ -58,7 +58,6 @@ def test_probes_agree_who_may_change_a_way() -> None:
 def test_locks_have_hashes_and_no_addresses() -> None:
     """Every locked requirement has a hash, and no lock says where packages come from."""
     locks = [ROOT / "requirements.txt", *ROOT.glob("roles/*/files/**/*.txt")]
-    locks.remove(ROOT / "roles/mlflow_server/files/guard_routes.txt")
     assert len(locks) >= 4
     for lock in locks:
         text = lock.read_text()
@@ -85,12 +84,14 @@ STARTED = re.compile(
 )
 ISOLATED = re.compile(r"-(?=\w*I|\w*E\w*s)[IEsuB]+")
 # A person's own, with her own modules; and what is only looked for.
-OTHERS = {"train.py", "-m ipykernel_launcher", "service_lock.py"}
+OTHERS = {"train.py", "-m ipykernel_launcher"}
 
 
 def programs() -> Iterator[tuple[Path, str]]:
     """Yield the files that say which programs are started on hosts, and what they say, in words."""
-    for path in [*ROOT.glob("roles/**/*"), *ROOT.glob("playbooks/**/*")]:
+    for path in (
+        path for name in ("roles", "playbooks", "src") for path in ROOT.glob(f"{name}/**/*")
+    ):
         if path.suffix in (".yml", ".j2", ".py") and "meta" not in path.parts:
             text = re.sub(r"(?m)^\s*#(?!!).*$", "", path.read_text())
             text = re.sub(r"\{\{\s*|\s*\}\}", "", text)

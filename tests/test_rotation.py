@@ -1,7 +1,6 @@
 """Rotation: what is refused before anything changes, and that no step leaves half of a pair."""
 
 import fcntl
-import importlib
 import json
 import os
 import sqlite3
@@ -16,11 +15,13 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 
+from mlflow_ops.client import Server
+from mlflow_ops.server import reconcile, rotation
+from mlflow_ops.settings import authentication
+
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ROOT / "roles"
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
-rotation: Any = importlib.import_module("rotation")
-settle: Any = importlib.import_module("settle")
 
 # What people may choose: characters that URLs, configparser, environment files and shells mind.
 OLD, NEW = "o/ld:p@ss%w\"o'rd\\", "n/ew:p@ss%w\"o'rd\\ 100%"
@@ -210,11 +211,11 @@ def test_the_administrators_password_is_a_file_of_its_own(
 ) -> None:
     """Which counts; without it there is none, or that of a host that was set up before."""
     settings, file = service().settings, tmp_path / "admin_password"
-    asked = rotation.authentication(settings)
+    asked = authentication(settings)
     assert (asked["admin_password"], asked["admin_username"]) == (OLD, "admin")
     file.unlink()
-    assert rotation.authentication(settings)["admin_password"] == ""
-    assert "Authorization" not in rotation.Server(settings).headers
+    assert authentication(settings)["admin_password"] == ""
+    assert "Authorization" not in Server(settings).headers
 
 
 @pytest.mark.parametrize("verb", ["look", "begin"])
@@ -224,7 +225,7 @@ def test_while_a_backup_is_made(
     """It is said at once, and nothing is begun."""
     holder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    monkeypatch.setattr(sys, "argv", ["rotation.py", verb, str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["mlflow-rotation", verb, str(tmp_path)])
     assert rotation.main() == 1
     assert "A backup or a cleaning is at work" in capsys.readouterr().err
     os.close(holder)
@@ -247,12 +248,12 @@ def test_webhooks_follow_their_key(tmp_path: Path) -> None:
             [(name, row and row.decode()) for name, row in rows],
         )
     database.close()
-    sides = [{settle.WEBHOOKS: key} for key in (old, new)]
-    assert settle.opened(uri, sides[0]) == (2, 1)
+    sides = [{reconcile.WEBHOOKS: key} for key in (old, new)]
+    assert reconcile.opened(uri, sides[0]) == (2, 1)
     for here, there in ((1, 0), (0, 1)):
-        settle.follow_keys(uri, sides[here], sides)
-        assert settle.opened(uri, sides[here]) == (2, 1)
-        assert settle.opened(uri, sides[there]) == (2, 0)
+        reconcile.follow_keys(uri, sides[here], sides)
+        assert reconcile.opened(uri, sides[here]) == (2, 1)
+        assert reconcile.opened(uri, sides[there]) == (2, 0)
 
 
 # The store's keys --------------------------------------------------------------------------------

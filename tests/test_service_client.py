@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import service_client
-from service_client import NotReady, Server, listeners
+
+from mlflow_ops import client
+from mlflow_ops.client import NotReady, Server, listeners
 
 
 class Listener(http.server.BaseHTTPRequestHandler):
@@ -65,10 +66,10 @@ def test_who_took_its_port_is_told_nothing(
     """While it is down, its port is anybody's."""
     assert listeners("127.0.0.1", int(settings["MLFLOW_PORT"])) == {os.geteuid()}
     if who == "person":  # and root asks
-        monkeypatch.setattr("service_client.os.geteuid", lambda: 0)
-        monkeypatch.setattr(service_client, "listeners", lambda *_: {1000})
+        monkeypatch.setattr("mlflow_ops.client.os.geteuid", lambda: 0)
+        monkeypatch.setattr(client, "listeners", lambda *_: {1000})
     else:  # the service's user asks
-        monkeypatch.setattr("service_client.os.geteuid", lambda: 64242)
+        monkeypatch.setattr("mlflow_ops.client.os.geteuid", lambda: 64242)
     with pytest.raises(NotReady, match=r"Step: .* not the service's"):
         Server(settings).request("Step", "GET", "/")
     # The doctor asks in its own words.
@@ -101,12 +102,12 @@ def test_a_client_of_another_kind_tells_no_person(
 ) -> None:
     """MLflow's, say: a program that root starts has no other connection to this host."""
     monkeypatch.setattr(socket.socket, "connect", socket.socket.connect)  # back again, at the end
-    service_client.only_to_service()
+    client.only_to_service()
     url = f"http://127.0.0.1:{settings['MLFLOW_PORT']}/"
     own = os.geteuid()
     refused = pytest.raises(http.client.HTTPException, match="not the service's, but of user")
     for user, told in ((999, True), (1000, False), (own, own == 0)):
-        monkeypatch.setattr(service_client, "listeners", lambda *_, user=user: {user})
+        monkeypatch.setattr(client, "listeners", lambda *_, user=user: {user})
         Listener.heard.clear()
         with contextlib.nullcontext() if told else refused:
             urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url).close()
@@ -116,7 +117,7 @@ def test_a_client_of_another_kind_tells_no_person(
 def test_who_has_no_password_asks_anybody(
     settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service_client.os.geteuid", lambda: 64242)
+    monkeypatch.setattr("mlflow_ops.client.os.geteuid", lambda: 64242)
     Server({"MLFLOW_PORT": settings["MLFLOW_PORT"]}).request("Step", "GET", "/")
     assert Listener.heard == [""]
 

@@ -48,6 +48,10 @@ options:
     description: Whether this host should have a tracking server.
     type: bool
     default: false
+  tools:
+    description: The directory of the programs, as the lookup ops.mlflow.tools returns it.
+    type: str
+    default: ''
   servers:
     description: How many servers share the database.
     type: int
@@ -143,8 +147,8 @@ def main() -> None:
     """Look."""
     text, number = {"type": "str", "default": ""}, {"type": "int", "default": 0}
     words = {"type": "list", "elements": "str", "default": []}
-    names = ("environment", "version",  "names_variable", "s3_program",
-             "project", "tracking_uri", "store")  # fmt: skip
+    names = ("environment", "version", "names_variable", "s3_program", "tools", "project",
+             "tracking_uri", "store")  # fmt: skip
     module = AnsibleModule(
         argument_spec={
             "kind": {"choices": ["host", "client", "local"], "required": True},

@@ -14,7 +14,8 @@ description:
     C(/usr/local/lib/mlflow) that is named after the digest of its content, compiles it, and lets
     C(/usr/local/lib/mlflow/current) lead there, in one step and last.
   - What runs goes on with the programs that it began with. O(state=tidied) removes what nothing
-    uses any more, programs of earlier releases too.
+    uses any more, programs of earlier releases too. O(state=absent) removes all of it, unless a
+    unit of the host still names it.
 attributes:
   check_mode: {support: full}
   diff_mode: {support: none}
@@ -81,8 +82,14 @@ def main() -> None:
         removed = tools.remove(dry)
     elif not tools.whole():
         changed, wanted = True, not dry and not asked["archive"]
-        if asked["archive"]:
-            tools.install(asked["archive"])
+        if asked["archive"] and not dry:
+            try:
+                tools.install(asked["archive"])
+            except (OSError, ValueError) as error:
+                module.fail_json(
+                    msg=f"The programs cannot be installed in {tools.directory}: {error}. "
+                    "What was installed there before is still in use."
+                )
     elif not tools.leads():
         changed = True
         if not dry:

@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from . import INSTALLED, client
+from . import INSTALLED, client, installed
 from . import installation as record
 from .server import ready
 from .settings import databases, read_file
@@ -672,6 +672,16 @@ def settings_read(p: Patient) -> Iterator[Finding]:
         )
 
 
+def strange(path: str | Path, p: Patient) -> Finding:
+    """Return what is said of a program of somebody else's."""
+    return warning(
+        f"{path} is not what these playbooks install: it was changed by hand, or "
+        "comes from another release of them.",
+        "It may do something else than the documents say.",
+        f"{p.again} installs it anew.",
+    )
+
+
 @check("file modes", "host", after=("installation",))
 def file_modes(p: Patient) -> Iterator[Finding]:
     """Whether files have the owner, group, mode and content that the playbook gave them."""
@@ -702,15 +712,13 @@ def file_modes(p: Patient) -> Iterator[Finding]:
                 + ("; then think of changing what it holds" if leaks and path.endswith(
                     (".env", ".ini", "password", ".key")) else ""),
             )  # fmt: skip
-        digest = wanted.get("sha256")
-        if digest and not path.startswith("/etc/systemd/"):
-            if hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
-                yield warning(
-                    f"{path} is not what these playbooks install: it was changed by hand, or "
-                    "comes from another release of them.",
-                    "It may do something else than the documents say.",
-                    f"{p.again} installs it anew.",
-                )
+        content = wanted.get("sha256")
+        if content and not path.startswith("/etc/systemd/"):
+            if hashlib.sha256(Path(path).read_bytes()).hexdigest() != content:
+                yield strange(path, p)
+    there = INSTALLED.resolve()
+    if INSTALLED.exists() and (str(there) != p["tools"] or installed.digest(there) != there.name):
+        yield strange(INSTALLED, p)
 
 
 @check("database", "server", after=("installation",))

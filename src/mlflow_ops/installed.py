@@ -3,7 +3,8 @@
     DIRECTORY/<digest>/__main__.py, mlflow_ops/    root's, never changed
     DIRECTORY/current                              leads to the newest; it moves last
 
-Releases before had loose programs in DIRECTORY; they go when no unit and no command needs them.
+Releases before had loose programs in DIRECTORY, and those that serve models in a directory beside
+it; they go when no unit, command or process needs them.
 """
 
 from __future__ import annotations
@@ -40,16 +41,38 @@ def digest(directory: Path) -> str:
     return whole.hexdigest()[:16]
 
 
+def named(path: Path, text: str, *, below: bool = True) -> bool:
+    """Whether a text names a path.
+
+    Args:
+        path: a file or directory.
+        text: of a unit, say.
+        below: whether what is below the path counts too.
+    """
+    rest = r"[\w.-]" if below else r"[\w./-]"
+    return re.search(f"{re.escape(str(path))}(?!{rest})", text) is not None
+
+
+def units() -> Iterator[str]:
+    """Yield the text of each unit, and of each drop-in, that this host has of its own."""
+    for pattern in ("*.service", "*.service.d/*.conf"):
+        for unit in UNITS.glob(pattern):
+            with contextlib.suppress(OSError):  # a link to a unit that was removed
+                yield unit.read_text(encoding="utf-8", errors="replace")
+
+
 class Tools:
     """What is below a host's directory of programs.
 
     Attributes:
         path: where the package of that digest is, or would be.
+        models: where earlier releases had the programs that serve models.
     """
 
     def __init__(self, directory: str | Path, digest: str) -> None:
         self.directory, self.digest = Path(directory), digest
         self.path, self.current = self.directory / digest, self.directory / "current"
+        self.models = self.directory.with_name(f"{self.directory.name}-model")
 
     def whole(self) -> bool:
         """Whether the package is there as it should be."""
@@ -103,17 +126,16 @@ class Tools:
 
     def used(self) -> str:
         """Return all that names programs: units, commands, and what processes run or hold open."""
-        words = []
-        for pattern in ("*.service", "*.service.d/*.conf"):
-            for unit in UNITS.glob(pattern):
-                words.append(unit.read_text(encoding="utf-8", errors="replace"))
+        words = [*units()]
         words += [str(path.readlink()) for path in COMMANDS.glob("mlflow-*") if path.is_symlink()]
         for process in PROC.glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 command = (process / "cmdline").read_bytes()
                 words.append(command.replace(b"\0", b" ").decode(errors="replace"))
             with contextlib.suppress(OSError):
-                words += [str(link.readlink()) for link in (process / "fd").iterdir()]
+                for link in (process / "fd").iterdir():
+                    with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                        words.append(str(link.readlink()))
         return "\n".join(words)
 
     def tidy(self, dry: bool = False) -> list[str]:
@@ -122,14 +144,16 @@ class Tools:
         Args:
             dry: only look.
         """
-        others = [*self.others()]
-        if not others:
+        others, models = [*self.others()], [self.models] if self.models.exists() else []
+        if not others and not models:
             return []
         used = self.used()
         packages = [path for path in others if DIGEST.fullmatch(path.name)]
         loose = [path for path in others if path not in packages]
-        going = [path for path in packages if str(path) not in used]
-        if not any(f"{path}" in used for path in loose if path.suffix == ".py"):
+        going = [path for path in packages + models if not named(path, used)]
+        # A server of theirs is told the directory alone, and takes its workers' modules from there.
+        serves = named(self.directory, used, below=False)
+        if not serves and not any(named(path, used) for path in loose):
             going += loose
         for path in () if dry else going:
             if path.is_dir() and not path.is_symlink():
@@ -139,9 +163,14 @@ class Tools:
         return [str(path) for path in going]
 
     def remove(self, dry: bool = False) -> list[str]:
-        """Remove all of it, and return that."""
-        if not self.directory.exists():
-            return []
-        if not dry:
-            shutil.rmtree(self.directory)
-        return [str(self.directory)]
+        """Remove all of it, and return that; nothing, while a unit is still there that needs it.
+
+        Args:
+            dry: only look.
+        """
+        used = "\n".join(units())
+        both = [path for path in (self.directory, self.models) if path.exists()]
+        going = [path for path in both if not named(path, used)]
+        for path in () if dry else going:
+            shutil.rmtree(path)
+        return [str(path) for path in going]

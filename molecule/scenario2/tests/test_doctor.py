@@ -117,11 +117,18 @@ CASES = {
         f"chown root:root {ENV}",
         f"chown root:mlflow {ENV}",
     ),
-    "a program changed by hand": Case(
-        ["ready.py is not what these playbooks install"],
-        ASIDE.format("/usr/local/lib/mlflow/ready.py")
-        + "; echo '# hello' >> /usr/local/lib/mlflow/ready.py",
-        BACK.format("/usr/local/lib/mlflow/ready.py"),
+    "a command changed by hand": Case(
+        ["mlflow-ready is not what these playbooks install"],
+        ASIDE.format("/usr/local/sbin/mlflow-ready")
+        + "; echo '# hello' >> /usr/local/sbin/mlflow-ready",
+        BACK.format("/usr/local/sbin/mlflow-ready"),
+        severity="warning",
+    ),
+    "a program of the package changed by hand": Case(
+        ["current is not what these playbooks install"],
+        ASIDE.format("/usr/local/lib/mlflow/current/mlflow_ops/server/ready.py")
+        + "; echo '# hello' >> /usr/local/lib/mlflow/current/mlflow_ops/server/ready.py",
+        BACK.format("/usr/local/lib/mlflow/current/mlflow_ops/server/ready.py"),
         severity="warning",
     ),
     "a unit changed by hand": Case(

@@ -47,8 +47,6 @@ REMOVE = """
 systemctl disable --quiet --now mlflow-backup.timer mlflow-backup-check.timer
 rm -rf /var/lib/mlflow-backup /var/backups/mlflow /etc/mlflow/backup.* /root/fetched /root/identity
 rm -f /etc/systemd/system/mlflow-backup* /usr/local/sbin/mlflow-backup /root/backup.key
-cd /usr/local/lib/mlflow
-rm -f backup*.py drill_*.py service_bucket.py
 systemctl daemon-reload
 userdel mlflow-drill
 """

@@ -48,10 +48,9 @@ def as_person(lab: Lab, host: str, program: str) -> str:
 
 def serves(lab: Lab, host: str) -> str:
     """Return the version of MLflow that answers, and see that its database and artifacts do."""
-    ask = (
-        "import sys; sys.path.insert(0, '/usr/local/lib/mlflow'); sys.dont_write_bytecode = True\n"
-    )
-    ask += "from service_client import Server; from service_settings import read_settings\n"
+    ask = "import sys; sys.path.insert(0, '/usr/local/lib/mlflow/current')\n"
+    ask += "sys.dont_write_bytecode = True; from mlflow_ops.client import Server\n"
+    ask += "from mlflow_ops.settings import read_settings\n"
     ask += "print(Server(read_settings()).request('version', 'GET', '/version').decode())"
     return lab.root(host, f'mlflow-ready >/dev/null; python3 -c "{ask}"').strip()
 
@@ -196,7 +195,7 @@ IMPATIENT = """systemd-run --quiet --collect --unit=impatient sh -c '
 def test_the_new_version_does_not_come_up(lab: Lab, unharmed: str, what: str) -> None:
     statement, word = BROKEN[what]
     packages = lab.root(unharmed, f"echo /opt/mlflow/{NEW}-*/lib/python3*/site-packages").strip()
-    line = f"import os, sys; 'serve.py' in ' '.join(sys.orig_argv) and {statement}"
+    line = f"import os, sys; 'serve' in sys.orig_argv and {statement}"
     lab.root(unharmed, f'echo "{line}" > {packages}/broken.pth; {IMPATIENT.format(NEW)}')
     try:
         said = upgrade(lab, unharmed)

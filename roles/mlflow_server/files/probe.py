@@ -1,11 +1,11 @@
 """Tell what the role `mlflow_server` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with unit, leader (given back), tools (a link to the programs), port (0: none), user, state_dir, environment
-(a directory, or a link to one), database (path of the SQLite file, '' for none), ways (paths that
-root writes, by the variable that names each), and files: how directories and fixed files should be,
-each with path, owner, group, mode and, where the content is fixed, sha256; `by` where it lies in a
-directory of the service's user. One look here saves a round trip for each, and one for the service
-that runs as it should.
+Argument: a JSON object with unit, leader (given back), tools (a link to the programs), port (0:
+none), user, state_dir, environment (a directory, or a link to one), database (path of the SQLite
+file, '' for none), ways (paths that root writes, by the variable that names each), and files: how
+directories and fixed files should be, each with path, owner, group, mode and, where the content is
+fixed, sha256; `by` where it lies in a directory of the service's user. One look here saves a round
+trip for each, and one for the service that runs as it should.
 
 Run by the host's own Python, as root: nothing newer than Python 3.9.
 """
@@ -206,9 +206,10 @@ def addresses() -> list:
 
 def earlier_switch(current: Path) -> bool:
     """Return whether an earlier release, with loose programs, has not finished a switch."""
-    return Path("/var/lib/mlflow-switch/plan.json").exists() and Path(
-        current.parent, "switch.py"
-    ).exists()
+    return (
+        Path("/var/lib/mlflow-switch/plan.json").exists()
+        and Path(current.parent, "switch.py").exists()
+    )
 
 
 def old_tools(current: Path) -> bool:

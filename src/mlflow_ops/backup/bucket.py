@@ -20,11 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-from boto3.exceptions import Boto3Error
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
 from ..settings import read_settings
 
 
@@ -32,6 +27,9 @@ class Bucket:
     """The service's bucket, below its prefix."""
 
     def __init__(self) -> None:
+        import boto3
+        from botocore.config import Config
+
         settings = read_settings()
         place = urlsplit(settings["MLFLOW_ARTIFACTS_DESTINATION"])
         if place.scheme != "s3":
@@ -75,6 +73,8 @@ class Bucket:
 
     def wrong(self, artifact: dict[str, Any]) -> str:
         """Return what is wrong with a version, or ''."""
+        from botocore.exceptions import ClientError
+
         where = {"Key": self.key(artifact["path"]), "VersionId": artifact["modified"]}
         try:
             found = self.client.head_object(Bucket=self.name, **where)
@@ -88,6 +88,9 @@ class Bucket:
 
     def fetch(self, artifact: dict[str, Any], directory: Path) -> str:
         """Bring a version; return what is wrong with it, or ''."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import ClientError
+
         file = directory / artifact["path"]
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -110,6 +113,9 @@ class Bucket:
 
     def put(self, artifact: dict[str, Any], directory: Path) -> str:
         """Put a file; return what is wrong with it, or ''."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import ClientError
+
         file = directory / artifact["path"]
         try:
             self.client.upload_file(
@@ -129,6 +135,8 @@ def main() -> int:
     for verb in ("fetch", "put"):
         verbs.add_parser(verb).add_argument("directory", type=Path, metavar="DIR")
     arguments = parser.parse_args()
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         bucket = Bucket()
         if arguments.verb == "versions":

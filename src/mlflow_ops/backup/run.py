@@ -101,7 +101,7 @@ class Backup:
         return self.mlflow("database", *arguments, user=self.installation.user)
 
     def bucket(self, *arguments: str | Path, artifacts: Sequence[Artifact] = ()) -> str:
-        """Have service_bucket.py do something with artifacts."""
+        """Have bucket.py do something with artifacts."""
         stdin = json.dumps([vars(artifact) for artifact in artifacts])
         return self.mlflow("backup-bucket", *arguments, stdin=stdin)
 
@@ -119,7 +119,7 @@ class Backup:
         """Open where the service keeps its artifacts, to be read.
 
         A directory is the service's own, and root reads it: no link in it is followed, see
-        service_view.py. Raises Trouble where it is not there.
+        view.py. Raises Trouble where it is not there.
         """
         store = self.artifacts_store()
         if not store.local:

@@ -3,7 +3,7 @@
 The application is MLflow's own scoring server, the one of `mlflow models serve`. What is added is
 one prediction, made before anybody can connect: a model that loads and cannot predict never comes
 up, and the first person to ask does not wait for what is only done once. What was asked and said
-goes to proof.json, for model_check.py to ask again over HTTP; a failure to `failure`, in words.
+goes to proof.json, for check.py to ask again over HTTP; a failure to `failure`, in words.
 
 uvicorn calls application() in each worker. From the unit: MODEL_DEPLOYMENT, a directory with model/
 and deployment.json, and RUNTIME_DIRECTORY.
@@ -88,7 +88,7 @@ def words_of(error: BaseException) -> str:
 
 
 def leave(path: Path, text: str) -> None:
-    """Write a file for model_check.py; once that was satisfied, the directory is not ours."""
+    """Write a file for check.py; once that was satisfied, the directory is not ours."""
     with contextlib.suppress(PermissionError):
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
         fresh.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Ask a model over HTTP what model_app.py has asked it directly, and compare; for ExecStartPost.
+"""Ask a model over HTTP what app.py has asked it directly, and compare; for ExecStartPost.
 
 `systemctl start` then returns when the model has predicted for a client, and fails, with a
 sentence, when it has not. Argument: seconds to wait. Nothing but the standard library is used.
@@ -111,6 +111,6 @@ def main() -> int:
                 continue
         else:
             return 0
-        # <3> is an error to the journal, by which model_deploy.py finds it. In one line.
+        # <3> is an error to the journal, by which deploy.py finds it. In one line.
         print(f"<3>{' '.join(words[:LONGEST].split())}", file=sys.stderr)
         return 1

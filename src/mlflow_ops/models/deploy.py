@@ -10,7 +10,7 @@ ROOT/environments/<digest>/                   packages of models that bring thei
 ROOT/serving/<name>                           a link to the deployment that has the traffic
 
 A deployment is never changed: another version, or another setting, is another deployment. It starts
-beside the old one, predicts (model_check.py, in the unit's start), and only then `serving/<name>`,
+beside the old one, predicts (check.py, in the unit's start), and only then `serving/<name>`,
 through which nginx finds the socket, is moved, in one step. The old one is stopped when what it was
 asked is answered. A deployment that does not come up is removed, and nobody has seen it. Killed at
 any step, the next run finishes or undoes it.

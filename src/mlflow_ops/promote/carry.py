@@ -1,6 +1,6 @@
 """Carry a file store of MLflow (./mlruns) into a tracking server, through the server's own API.
 
-    promote.py --source /home/ada/mlflow/mlruns --tracking-uri http://localhost:5000
+    promote ... --source /home/ada/mlflow/mlruns --tracking-uri http://localhost:5000
 
 Experiments, runs, metrics with every step, params, tags, datasets, artifacts and logged models. The
 server gives runs and models new ids; each carries its old one as a tag (`promote.source_run_id`),

@@ -1,4 +1,4 @@
-"""Say what was logged on this host's server, or forget it: reset.py look|forget.
+"""Say what was logged on this host's server, or forget it: reset look|forget.
 
 `look` prints one JSON object: "holds", in words, and "empty". `forget` makes the tracking database
 anew, takes the users' grants on what is gone, and empties the place of the artifacts; users, their

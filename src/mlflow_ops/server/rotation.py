@@ -11,7 +11,7 @@ The second argument is the directory of the service's settings. `look` and `begi
 object on standard input: secrets (names) and given (the new value by name; others are made).
 
 What is written down is rotation.env. While it is there each start of the service knows both sides
-(see settle.py), whichever of them the database has: so each step may be cut off anywhere, and the
+(reconcile.py), whichever of them the database has: so each step may be cut off anywhere, and the
 service starts. Servers that share a database share this file, which the first of them makes.
 
 Run as root, by the Python of the service's environment.
@@ -293,7 +293,7 @@ def opened(service: Service, keys: dict[str, str]) -> tuple[int, int]:
 
 
 def hold(directory: Path, wait: bool) -> None:
-    """Take the lock on the service's data (service_lock.py) until this process ends.
+    """Take the lock on the service's data (lock.py) until this process ends.
 
     Databases and keys do not change while a backup copies them. Raises Refused without waiting.
     """
