@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-DOCUMENTATION = r"""
+import ipaddress
+from collections.abc import Callable, Sequence
+
+DOCUMENTATION = """
 name: certificate_subjects
 short_description: Names and addresses, as certificates say them
-description: So that they compare with the C(subject_alt_name) of a certificate. Sorted, and each once.
+description: As the C(subject_alt_name) of a certificate has them. Sorted, and each once.
 options:
   _input:
     description: DNS names and addresses.
@@ -15,20 +18,17 @@ options:
 author: The project's maintainers
 """
 
-EXAMPLES = r"""
+EXAMPLES = """
 # ['DNS:mlflow.example.com', 'IP:2001:db8::7']
 subjects: "{{ ['MLflow.example.com', '2001:DB8:0::7'] | ops.mlflow.certificate_subjects }}"
 """
 
-RETURN = r"""
+RETURN = """
 _value:
   description: Each with C(DNS:) or C(IP:) before it.
   type: list
   elements: str
 """
-
-import ipaddress
-from collections.abc import Callable, Sequence
 
 
 def subject(name: str) -> str:

@@ -1,18 +1,28 @@
-"""Ansible's way to mlflow_ops.certificate_pair."""
+"""Have services take a new certificate, or else the old one again."""
 
 from __future__ import annotations
 
-DOCUMENTATION = r"""
+import signal
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.mlflow_ops import certificate_pair
+
+DOCUMENTATION = """
 module: certificate_pair
 short_description: Have services take a new certificate, or else the old one again
 description:
-  - Puts new files, which wait beside the old ones, in their place, and has units take them. If a unit does not, the old
-    files are in use again, and the module fails with what it said.
+  - Puts new files, which wait beside the old ones, in their place, and has units take them. If a
+    unit does not, the old files are in use again, and the module fails with what it said.
   - All of it happens on the host, and goes on if the connection breaks meanwhile.
-  - In check mode nothing is done.
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: none}
 options:
   files:
-    description: What is replaced, such as a key and its certificate. Without any, units take what is there.
+    description: What is replaced. Without any, units take what is there.
     type: list
     elements: path
     default: []
@@ -33,27 +43,19 @@ options:
 author: The project's maintainers
 """
 
-EXAMPLES = r"""
+EXAMPLES = """
 - name: Have nginx use the new key and certificate
   ops.mlflow.certificate_pair:
     files: [/etc/ssl/mlflow/mlflow.key, /etc/ssl/mlflow/mlflow.pem]
     reload: [nginx.service]
 """
 
-RETURN = r"""
+RETURN = """
 seconds:
   description: How long the units took to take it.
   type: float
   returned: if they did
 """
-
-import signal
-import time
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.mlflow_ops import certificate_pair
 
 
 def main() -> None:
