@@ -1,5 +1,6 @@
 """What is looked for before backups are set up on a host, or another version comes there."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 from mlflow_ops import rollout_look
 from mlflow_ops.backup import look as backup_look
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def told(folder: Path, **settings: str) -> Path:
@@ -112,7 +115,8 @@ def rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     (tools / "__main__.py").write_text(
         "import json, os, sys\n"
         "if sys.argv[1] == 'ready':\n"
-        "    sys.exit(os.environ.get('NOT_READY', 0) or 0)\n"
+        "    print(os.environ.get('NOT_READY', 'It is ready.'))\n"
+        "    sys.exit('NOT_READY' in os.environ)\n"
         "print(json.dumps({'databases': [{'uri': os.environ['MLFLOW_BACKEND_STORE_URI']}]}))\n"
     )
     runuser = tmp_path / "bin/runuser"
@@ -170,3 +174,24 @@ def test_which_client_of_postgresql_there_is(rollout: dict[str, str], tmp_path: 
     newer.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 17.2'\n")
     newer.chmod(0o755)
     assert rollout_look.postgresql_client(str(tmp_path / "pg")) == 17
+
+
+def test_only_empty_directories_are_removed(tmp_path: Path) -> None:
+    """One within another before it; and what a link leads to stays, as does the link."""
+    spec = importlib.util.spec_from_file_location(
+        "empty_directories", ROOT / "plugins/modules/empty_directories.py"
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "outer/inner").mkdir(parents=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    names = ["outer/inner", "outer", "full", "link", "gone"]
+    paths = [tmp_path / name for name in names]
+    for check in (True, False):
+        assert module.remove(paths, check) == [str(paths[0]), str(paths[1])]
+        assert (tmp_path / "outer").exists() == check
+    assert (tmp_path / "full/file").exists() and (tmp_path / "link").is_dir()
