@@ -94,7 +94,7 @@ def test_what_is_not_encrypted_is_not_taken_for_what_is(tmp_path: Path, variable
         f"MLFLOW_BACKUP_{variable.upper()}": "AGE",
     }
     with pytest.raises(sets.Trouble, match=f"no key.json.* mlflow_backup_{variable} says"):
-        stores.Target(settings).open()
+        stores.Target(settings, tmp_path).open()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,6 @@ def test_a_target_of_somebody_else_is_not_taken_for_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, key: str, opened: str, taken: bool
 ) -> None:
     """Everybody can encrypt sets of his own to a public key, and whoever has its identity reads."""
-    monkeypatch.setattr(stores, "KEY_FILE", tmp_path / "backup.key")
     if own:
         (tmp_path / "backup.key").write_text(f"{own}\n")
     monkeypatch.setattr(stores, "age", lambda *_, **__: opened)
@@ -122,7 +121,7 @@ def test_a_target_of_somebody_else_is_not_taken_for_ours(
         "MLFLOW_BACKUP_TARGET": "s3://b/p", "MLFLOW_BACKUP_IDENTITY": "AGE",
         "MLFLOW_BACKUP_KEY": stores.mark(key) if key else "",
     }  # fmt: skip
-    target = stores.Target(settings)
+    target = stores.Target(settings, tmp_path)
     known = {"recipient": "age1", "key": stores.mark(opened)}
     if taken:
         older = {**known, "key": known["key"][:16]}

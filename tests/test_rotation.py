@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 
+from mlflow_ops import certificate_pair
 from mlflow_ops.client import Server
 from mlflow_ops.server import reconcile, rotation
 from mlflow_ops.settings import authentication
@@ -95,8 +97,8 @@ def write(tmp_path: Path) -> Write:
         variables = {
             "ansible_python_interpreter": sys.executable,
             "mlflow_server_environment": "/opt/mlflow/current",
-            "__mlflow_server_probe": {
-                "stdout": json.dumps({"cores": 1, "memory_mb": 1000, "names": [], "addresses": []})
+            "__mlflow_server_found": {
+                "cores": 1, "memory_mb": 1000, "names": [], "addresses": []
             },
             "mlflow_server_config_dir": str(tmp_path),
             "mlflow_server_auth": True,
@@ -106,7 +108,7 @@ def write(tmp_path: Path) -> Write:
             "mlflow_server_database_password": password,
             "mlflow_server_s3_access_key": keys["access_key"],
             "mlflow_server_s3_secret_key": keys["secret_key"],
-        }
+        }  # fmt: skip
         (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play]))
         (tmp_path / "variables.json").write_text(json.dumps(variables))
         done = subprocess.run(
@@ -302,23 +304,20 @@ def test_the_store_has_both_keys_until_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_pair_is_swapped_whole(taken: bool, tmp_path: Path) -> None:
+def test_a_pair_is_swapped_whole(
+    taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Key and certificate both, and both again where what uses them does not take them."""
     systemctl = tmp_path / "systemctl"
     systemctl.write_text(f"#!/bin/sh\necho 'nginx refuses it' >&2; exit {int(not taken)}\n")
     systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     files = [tmp_path / "mlflow.key", tmp_path / "mlflow.pem"]
     for file in files:
         file.write_text("old")
         file.with_name(f"{file.name}.new").write_text("new")
-    asked = {"files": [str(file) for file in files], "ending": ".new",
-             "reload": ["nginx.service"], "restart": []}  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, ROLES / "certificate/files/take.py", json.dumps(asked)],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    refused = pytest.raises(certificate_pair.NotTaken, match="nginx refuses it")
+    with nullcontext() if taken else refused:
+        certificate_pair.swap(files, ".new", ["nginx.service"], [])
     assert [file.read_text() for file in files] == ["new" if taken else "old"] * 2
-    assert done.returncode == int(not taken)
-    assert ("nginx refuses it" in done.stderr) != taken
     assert {*tmp_path.iterdir()} == {systemctl, *files}

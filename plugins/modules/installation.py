@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.mlflow_ops import installation
@@ -63,12 +61,8 @@ def main() -> None:
         facts = installation.read().facts()
     except (installation.NotInstalled, PermissionError) as error:
         if module.params["required"]:
-            called, host = module.params["playbook_called"], socket.gethostname()
-            module.fail_json(
-                msg=f"There is no MLflow service of this release on {host}. {error} Run "
-                f"{called % 'scenario2'} or {called % 'scenario3'} first, with the mlflow_version "
-                "that serves now, if one does. Nothing was changed."
-            )
+            called = module.params["playbook_called"]
+            module.fail_json(msg=installation.not_here(str(error), called))
     module.exit_json(changed=False, installation=facts)
 
 

@@ -7,6 +7,7 @@ the scenario. What the server itself is told stands in its own file of settings.
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,17 @@ def read(record: Path | None = None) -> Installation:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise NotInstalled(f"{record} is of another release of these playbooks.") from error
+
+
+def not_here(why: str, called: str) -> str:
+    """Return what a module says of a host without a record.
+
+    Args:
+        why: what is missing, as a sentence.
+        called: how a playbook is called, with `%s` for its name.
+    """
+    return (
+        f"There is no MLflow service of this release on {socket.gethostname()}. {why} Run "
+        f"{called % 'scenario2'} or {called % 'scenario3'} first, with the mlflow_version that "
+        "serves now, if one does. Nothing was changed."
+    )
