@@ -122,6 +122,11 @@ def test_a_switch_or_a_version_opens_what_it_is_about() -> None:
         found = opened.find(*dataset)
         assert found
         assert found.who == who
+    # What a newer MLflow brings is not there before it.
+    skill, schedule = "/api/3.0/mlflow/skills/@us/one", "/ajax-api/3.0/mlflow/issues/schedule/state"
+    for method, path, who in (("DELETE", skill, "member"), ("POST", schedule, "administrator")):
+        assert guard.table("3.18.0", on).find(method, path) == guard.Rule(who)
+        assert guard.table("3.17.2", on).find(method, path) is None
     # MLflow runs jobs unless it is told not to.
     assert guard.switched_on({}) == ["jobs"]
 
@@ -382,6 +387,12 @@ LOCATIONS = {
     "mlflow-artifacts:/10/x": False,
     "mlflow-artifacts:/8/x": False,
     "mlflow-artifacts:/007": False,
+    # What MLflow's registry of skills keeps there is not to be judged by an experiment around it.
+    "mlflow-artifacts:/skills": False,
+    "mlflow-artifacts:/Skills/one": False,
+    "s3://bucket/team/skills/@us/one": False,
+    "s3://shared/models/skills": True,
+    "mlflow-artifacts:/skillset": True,
     "s3://bucket/team/ada": False,
     "s3://bucket/team/ada/deep": False,
     "s3://bucket/team/ada/deep/er": False,
