@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import ssl
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "tools/audited_lock.py"
 ACCEPTED = ROOT / "tools/accepted_advisories.yml"
+PAGE = (ROOT / "docs/security-release.md").read_text()
 VERSION = yaml.safe_load((ROOT / "roles/mlflow/defaults/main.yml").read_text())["mlflow_version"]
 SHIPPED = ROOT / f"roles/mlflow/files/locks/mlflow-{VERSION}.txt"
 
@@ -299,7 +301,10 @@ def test_a_lock_is_made_and_goes_where_it_is_wanted(
     """This one asks the package index."""
     lock = tmp_path / "locks" / f"mlflow-{VERSION}.txt"
     said = audit("--osv-url", service.url, what=VERSION)
-    assert f"mlflow_version: {VERSION} mlflow_lock: {lock}" in said
+    shown = re.search(r"(?s)ends with\n\n```\n(.*?)```", PAGE)
+    assert shown
+    words = " ".join(shown[1].split()).replace("3.18.1", VERSION)
+    assert said.endswith(words.replace("/home/ada/mlflow", str(tmp_path)))
     made = lock.read_text()
     for name in ("mlflow", "mlflow-skinny", "mlflow-tracing"):
         assert re.search(rf"(?m)^{name}=={re.escape(VERSION)} \\\n +--hash=sha256:", made)
@@ -330,6 +335,30 @@ def test_a_lock_is_made_and_goes_where_it_is_wanted(
 def test_no_such_version(audit: Audit, service: Service, version: str, words: str) -> None:
     assert words in audit("--osv-url", service.url, what=version, code=1)
     assert not service.asked
+
+
+def test_what_the_page_says_can_be_typed(program: ModuleType) -> None:
+    commands = [line for block in PAGE.split("```")[1::2] for line in block.splitlines()]
+    commands += re.findall(r"`((?:make|ansible-playbook) [^`]+)`", PAGE)
+    tried = 0
+    for first, *words in filter(None, map(shlex.split, commands)):
+        if first == "make":
+            made = subprocess.run(
+                ["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, check=True
+            )
+            last = made.stdout.splitlines()[-1]
+            if "audited_lock.py" in last:
+                program.command_line(shlex.split(last)[2:])
+            tried += 1
+        elif first == "python":
+            program.command_line(words[1:])
+            tried += 1
+        elif first == "ansible-playbook":
+            assert (ROOT / words[2]).is_file()
+            tried += 1
+    assert tried == 13
+    for arguments in re.findall(r'`ARGS="([^"]*)"`', PAGE):
+        program.command_line([*shlex.split(arguments), VERSION])
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import guard
 import guard_places
 import pytest
 from guard_places import Place, Refused, Roots
+from versions import DEFAULT, GUARDED
 
-TABLE = guard.table("3.17.2", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+TABLE = guard.table(DEFAULT, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 API = "/api/2.0/mlflow"
 
 # Method, path: what the guard says before it knows who asks; empty where it goes on to MLflow.
@@ -158,7 +159,7 @@ def test_keepers_and_administrators_are_asked_for_by_name() -> None:
 
 
 def test_the_table_has_each_route_once() -> None:
-    for version in ("3.17.2", "3.15.2"):
+    for version in GUARDED:
         found = [route[:2] for route in guard.table(version, {}).routes]
         assert len(found) == len(set(found))
 
