@@ -214,6 +214,14 @@ def test_all_that_a_lock_pins_is_asked_about(audit: Audit, service: Service) -> 
     assert service.asked == PINNED | set(OLD)
 
 
+@pytest.mark.parametrize("more", ["mine @ https://example.com/mine.whl", "-r other.txt", "flask"])
+def test_what_cannot_be_asked_about_is_no_pass(
+    audit: Audit, service: Service, tmp_path: Path, more: str
+) -> None:
+    (tmp_path / "lock.txt").write_text(f"# of mine\n{LOCK}{more}\n")
+    assert f"it has what is no pinned version: {more}" in audit("--osv-url", service.url, code=1)
+
+
 def test_what_is_accepted_is_named_with_its_reason(audit: Audit, service: Service) -> None:
     # By any of its names: services have their own.
     service.about["mlflow", "3.17.2"] = [("PYSEC-2026-1", ["GHSA-x", "CVE-2026-96775"], [])]

@@ -209,8 +209,9 @@ def asked(lot: Mapping[str, str], service: list[str], folder: Path) -> list[Advi
 def audited(text: str, service: list[str]) -> list[Advisory]:
     """Return all advisories about what a lock pins. Raises Refused where they cannot be had."""
     pins = PIN.findall(text)
-    if not pins:
-        raise Refused("it pins nothing")
+    others = [line for line in re.findall(r"(?m)^[^\s#].*", text) if not PIN.match(line)]
+    if others or not pins:
+        raise Refused(f"it has what is no pinned version: {others[0] if others else 'nothing'}")
     found: list[Advisory] = []
     for lot in rounds([*pins, KNOWN_BAD]):
         with tempfile.TemporaryDirectory() as folder:
