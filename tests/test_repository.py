@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from versions import DEFAULT, GUARDED, LOCKS, SHIPPED, UNGUARDED
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAYBOOKS = sorted(ROOT.glob("playbooks/*.yml"))
@@ -62,11 +63,67 @@ def test_locks_have_hashes_and_no_addresses() -> None:
 
 def test_the_three_mlflow_packages_carry_one_version() -> None:
     """A lock's name, mlflow and its twins agree."""
-    for lock in ROOT.glob("roles/mlflow/files/locks/*.txt"):
-        version = lock.stem.removeprefix("mlflow-")
+    for version, lock in LOCKS.items():
         pins = re.findall(r"(?m)^(mlflow(?:-skinny|-tracing)?)==(\S+)", lock.read_text())
         assert ("mlflow", version) in pins
         assert {pin for _, pin in pins} == {version}
+
+
+def test_the_newest_version_is_the_one_that_is_installed() -> None:
+    assert SHIPPED[0] == DEFAULT
+    assert {path.stem for path in ROOT.glob("roles/mlflow/files/locks/*.in")} == {
+        f"mlflow-{version}" for version in SHIPPED
+    }
+    makefile = run("make", "--dry-run", "--no-print-directory", "audited-lock").stdout
+    assert makefile.split()[-1] == DEFAULT
+
+
+def either(versions: list[str]) -> str:
+    """Return some versions as a person lists them."""
+    return f"{', '.join(versions[:-1])} or {versions[-1]}"
+
+
+def test_inventories_and_specs_tell_of_the_versions_that_are_shipped() -> None:
+    for inventory in ROOT.glob("inventories/*/group_vars/**/*.yml"):
+        text = inventory.read_text()
+        if (said := yaml.safe_load(text)) and "mlflow_version" in said:
+            assert str(said["mlflow_version"]) == DEFAULT, inventory
+            alike = SHIPPED if "scenario1" in inventory.parts else GUARDED
+            assert f"# {either(alike)}" in text or "scenario3_aws" in inventory.parts, inventory
+    spec = (ROOT / "roles/mlflow/meta/argument_specs.yml").read_text()
+    assert f"Those that are shipped - {', '.join(SHIPPED)} - need no" in spec
+    columns = re.findall(
+        r"(?m)^\| advisory \| what \| (.*) \|$", (ROOT / "SECURITY.md").read_text()
+    )
+    assert columns == [" | ".join(reversed(SHIPPED))] * 3
+    upgraded = yaml.safe_load((ROOT / "molecule/upgrade/molecule.yml").read_text())
+    assert (
+        f"--extra-vars=mlflow_version={UNGUARDED}"
+        in (upgraded["ansible"]["executor"]["args"]["ansible_playbook"])
+    )
+
+
+# Somebody's own, in examples.
+OWN = {"3.18.1"}
+
+
+def test_no_other_version_of_mlflow_is_written_anywhere() -> None:
+    """What is shown, measured and tested are versions that are shipped; so a new one is found."""
+    places = ["bench/**/*", "molecule/**/*", "inventories/**/*", "docs/*.md", "roles/*/README.md"]
+    told = [path for place in (*places, "README.md", "Makefile") for path in ROOT.glob(place)]
+    seen: set[str] = set()
+    for path in told:
+        if path.suffix in (".py", ".md", ".yml", ".sh") or path.name == "Makefile":
+            versions = set(re.findall(r"(?<![\w.])[23]\.\d+\.\d+(?![\w.]\d)", path.read_text()))
+            assert versions <= {*SHIPPED, *OWN}, path
+            seen |= versions
+    assert seen >= {DEFAULT, UNGUARDED}
+    # What playbooks end with.
+    for document, words in (
+        ("README.md", "for ada"),
+        ("docs/operations.md", "serves the restored"),
+    ):
+        assert f"MLflow {DEFAULT} {words}" in (ROOT / document).read_text()
 
 
 # What starts a Python, in whatever notation: its name and the word after it.
@@ -107,7 +164,7 @@ def test_no_python_takes_modules_from_where_others_write() -> None:
 def test_make_alone_prints_the_targets() -> None:
     """`make` tells a newcomer what there is, and each target it prints exists."""
     shown = run("make").stdout
-    targets = re.findall(r"(?m)^  make (\w+)", shown)
+    targets = re.findall(r"(?m)^  make ([\w-]+)", shown)
     assert {"scenario1", "scenario2", "scenario3", "test", "lint", "unit", "clean"} <= set(targets)
     assert run("make", "--dry-run", "--no-print-directory", *targets).returncode == 0
 

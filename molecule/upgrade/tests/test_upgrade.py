@@ -1,4 +1,4 @@
-"""From 2.22.5 to 3.17.2, and within 3: nothing is lost, and what fails leaves all as it was.
+"""From MLflow 2 to 3, and within 3: nothing is lost, and what fails leaves all as it was.
 
 The tests of a host build on one another: what fails comes first, since then nothing has changed.
 """
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import versions
 from guarded import neighbour, routes
 from hosts import ROOT, Lab, ended
 
-OLD, MIDDLE, NEW = "2.22.5", "3.15.2", "3.17.2"
+OLD, MIDDLE, NEW = versions.UNGUARDED, versions.GUARDED[-1], versions.DEFAULT
 SQLITE, POSTGRESQL = "team.example.com", "mlflow.example.com"
 SPARE = "spare.example.com"
 HOSTS = [SQLITE, POSTGRESQL]

@@ -24,6 +24,8 @@ DOUBTFUL = re.compile(r"[\x00-\x20\x7f%?#\\@]")
 ADDRESS = re.compile(r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):)?(?P<rest>.*)", re.DOTALL)
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*")
 DIGITS = re.compile(r"\d+")
+# Where MLflow, from 3.18 on, keeps what people upload to its registry of skills.
+SKILLS = "skills"
 
 
 class Refused(ValueError):
@@ -188,6 +190,9 @@ class Roots:
             raise Refused(
                 "directories whose name is a number are for experiments that MLflow places"
             )
+        # In any case of letters, as MLflow reads it.
+        if place.within(self.destination) and inner[0].lower() == SKILLS:
+            raise Refused(f'"{SKILLS}" is where MLflow keeps its registry of skills')
         return place
 
 
