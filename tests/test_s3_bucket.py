@@ -266,6 +266,16 @@ def test_a_touch_changes_nothing() -> None:
         assert not store.objects or step == "delete"
 
 
+def test_it_is_a_program_of_its_own() -> None:
+    """Another Python, as another user, gets its text alone; one without boto3 says so."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", s3.program()],
+        input="{}", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"{sys.executable} has no boto3."]
+
+
 def test_who_hangs_up_is_not_said_to_speak_no_tls() -> None:
     """As a socket of systemd does, whose store is down."""
     gate = socket.create_server(("127.0.0.1", 0))
