@@ -9,12 +9,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from cryptography.fernet import Fernet
+
+from mlflow_ops import certificate_pair
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ROOT / "roles"
@@ -259,23 +262,20 @@ def test_webhooks_follow_their_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_pair_is_swapped_whole(taken: bool, tmp_path: Path) -> None:
+def test_a_pair_is_swapped_whole(
+    taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Key and certificate both, and both again where what uses them does not take them."""
     systemctl = tmp_path / "systemctl"
     systemctl.write_text(f"#!/bin/sh\necho 'nginx refuses it' >&2; exit {int(not taken)}\n")
     systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     files = [tmp_path / "mlflow.key", tmp_path / "mlflow.pem"]
     for file in files:
         file.write_text("old")
         file.with_name(f"{file.name}.new").write_text("new")
-    asked = {"files": [str(file) for file in files], "ending": ".new",
-             "reload": ["nginx.service"], "restart": []}  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, ROLES / "certificate/files/take.py", json.dumps(asked)],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    refused = pytest.raises(certificate_pair.NotTaken, match="nginx refuses it")
+    with nullcontext() if taken else refused:
+        certificate_pair.swap(files, ".new", ["nginx.service"], [])
     assert [file.read_text() for file in files] == ["new" if taken else "old"] * 2
-    assert done.returncode == int(not taken)
-    assert ("nginx refuses it" in done.stderr) != taken
     assert {*tmp_path.iterdir()} == {systemctl, *files}

@@ -1,6 +1,6 @@
 """Tell what the role `mlflow_backup` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with settings (the service's environment file), library, user, environment,
+Argument: a JSON object with settings (the service's environment file), user, environment,
 target (a directory, '' for S3), calendar (when backups are made, '' for never) and
 postgresql_bin (a directory with pg_dump, '' for what is on the PATH).
 
@@ -122,7 +122,6 @@ print(
             "root": os.geteuid() == 0,
             "systemd": os.path.isdir("/run/systemd/system"),
             "service": bool(service),
-            "library": os.path.isfile(os.path.join(asked["library"], "service_view.py")),
             "user": user,
             "environment": os.path.exists(os.path.join(asked["environment"], "bin/python")),
             # Not where a link there leads: it would be opened to the backup.

@@ -1,6 +1,6 @@
 """Tell what the role `mlflow_server` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with unit, leader (given back), port (0: none), user, state_dir, environment
+Argument: a JSON object with unit, leader (given back), tools (a link to the programs), port (0: none), user, state_dir, environment
 (a directory, or a link to one), database (path of the SQLite file, '' for none), ways (paths that
 root writes, by the variable that names each), and files: how directories and fixed files should be,
 each with path, owner, group, mode and, where the content is fixed, sha256; `by` where it lies in a
@@ -204,6 +204,19 @@ def addresses() -> list:
     return sorted(found)
 
 
+def earlier_switch(current: Path) -> bool:
+    """Return whether an earlier release, with loose programs, has not finished a switch."""
+    return Path("/var/lib/mlflow-switch/plan.json").exists() and Path(
+        current.parent, "switch.py"
+    ).exists()
+
+
+def old_tools(current: Path) -> bool:
+    """Return whether there are programs besides those that a link leads to."""
+    there = list(current.parent.iterdir()) if current.parent.is_dir() else []
+    return bool({path.name for path in there} - {current.name, current.resolve().name})
+
+
 def as_service(look: Any, path: Path) -> Any:
     """Look at a path of the service's user with her rights, if root looks and there is such a user.
 
@@ -239,8 +252,9 @@ state = unit_state()
 active, started = state.get("ActiveState") == "active", state.get("ExecMainStartTimestamp", "")
 files = [path for path in (file["path"] for file in asked["files"]) if os.path.isfile(path)]
 times = [os.stat(file).st_mtime for file in files]
-if os.path.islink(asked["environment"]):
-    times.append(os.lstat(asked["environment"]).st_mtime)
+for link in (asked["environment"], asked["tools"]):
+    if os.path.islink(link):
+        times.append(os.lstat(link).st_mtime)
 changed = max(map(int, times), default=0)
 # Files were changed, and the service has not read them; or it is not up, and may never be.
 unread = state.get("NeedDaemonReload") == "yes" or changed > int(started.strip("@") or 0)
@@ -270,6 +284,9 @@ print(
             "runs": active and state.get("UnitFileState") == "enabled",
             "stale": stale,
             "leader": asked["leader"],
+            "tools": os.path.realpath(asked["tools"]) if os.path.isdir(asked["tools"]) else "",
+            "earlier_switch": earlier_switch(Path(asked["tools"])),
+            "old_tools": old_tools(Path(asked["tools"])),
             "absent": [file["path"] for file in asked["files"] if not os.path.exists(file["path"])],
             "amiss": [file["path"] for file in asked["files"] if not as_wanted(file)],
         }

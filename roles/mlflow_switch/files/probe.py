@@ -1,6 +1,6 @@
 """Tell what the role `mlflow_switch` must know of a host before it changes anything, as JSON.
 
-Argument: a JSON object with library (the directory of the server's programs), settings (the
+Argument: a JSON object with tools (the directory of the server's programs), settings (the
 service's environment file), link (`current`), user, state (a directory that need not exist) and
 path (where to look for PostgreSQL's programs first, '' for nowhere).
 
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 asked = json.loads(sys.argv[1])
-library, link, state = Path(asked["library"]), Path(asked["link"]), Path(asked["state"])
+tools, link, state = Path(asked["tools"]), Path(asked["link"]), Path(asked["state"])
 
 
 def databases() -> list:
@@ -24,7 +24,7 @@ def databases() -> list:
     command = ["runuser", "--user=" + asked["user"], "--", str(link / "bin/python"), "-Es"]
     try:
         said = subprocess.run(
-            [*command, str(library / "database.py"), "status"],
+            [*command, str(tools), "database", "status"],
             cwd="/", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
             env={"PATH": os.environ["PATH"], **settings},
         ).stdout  # fmt: skip
@@ -43,18 +43,21 @@ def postgresql_client() -> int:
     return int(version.group(1)) if version else 0
 
 
-answer = {"installed": link.is_symlink() and (library / "database.py").exists()}
+answer = {
+    "installed": link.is_symlink() and tools.is_dir(),
+    "earlier": (tools.parent / "switch.py").exists() and (state / "plan.json").exists(),
+}
 if answer["installed"]:
-    sys.path.insert(0, str(library))
+    sys.path.insert(0, str(tools))
     sys.dont_write_bytecode = True
-    from service_settings import read_settings
+    from mlflow_ops.settings import read_settings
 
     settings = read_settings(Path(asked["settings"]))
     nearest = state
     while not nearest.exists():
         nearest = nearest.parent
     ready = subprocess.run(
-        [sys.executable, "-BEs", str(library / "ready.py"), "--env-file", asked["settings"]],
+        [sys.executable, "-BEs", str(tools), "ready", "--env-file", asked["settings"]],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     answer.update(

@@ -1,0 +1,77 @@
+"""What a role must know of a host before it changes anything: one look, with named facts.
+
+`look` answers a question, a dictionary. Each key asks for something by name, and what nobody asks
+for costs nothing. Nothing here changes a host.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import accounts, files, nginx, ports, units, ways
+
+Facts = dict[str, Any]
+
+
+class UnknownQuestion(Exception):
+    """A look was asked for something that it does not know; the text says what it knows."""
+
+
+def root_and_systemd() -> Facts:
+    """Return who looks, and what runs the host; on a Mac there is no process 1 to read of."""
+    try:
+        pid1 = Path("/proc/1/comm").read_text().strip()
+    except OSError:
+        pid1 = ""
+    return {
+        "root": os.geteuid() == 0,
+        "systemd": Path("/run/systemd/system").is_dir(),
+        "pid1": pid1,
+        "ipv6": Path("/proc/net/if_inet6").exists(),
+    }
+
+
+def python_modules(names: list[str]) -> dict[str, bool]:
+    """Return which Python modules there are, for the Python that looks."""
+    return {name: importlib.util.find_spec(name) is not None for name in names}
+
+
+# What can be asked, and who answers. Each gets what stands under its key, and returns facts.
+ANSWERS: dict[str, Callable[[Any], Facts]] = {
+    "files": files.in_order,
+    "free": lambda paths: {"free_mb": {path: files.free_mb(path) for path in paths}},
+    "keeps_addresses": lambda asked: {"keeps_addresses": not asked or units.keeps_addresses()},
+    "nginx": lambda asked: {"nginx": nginx.state()} if asked else {},
+    "pairs": lambda pairs: {
+        "pairs": {
+            pair["certificate"]: files.pair(pair["certificate"], pair["key"]) for pair in pairs
+        }
+    },
+    "paths": lambda paths: {"paths": {path: files.kind(path) for path in paths}},
+    "ports": ports.listeners,
+    "python_modules": lambda names: {"python_modules": python_modules(names)},
+    "texts": lambda paths: {"texts": {path: files.text(path) for path in paths}},
+    "units": lambda asked: {"units": units.states(asked)},
+    "users": lambda names: {"users": {name: accounts.account(name) for name in names}},
+    "ways": lambda asked: {"ways": ways.traps(asked)},
+}
+
+
+def look(question: Mapping[str, Any]) -> Facts:
+    """Return what a question asks for, and who looks.
+
+    Raises:
+        UnknownQuestion: a key is none of `ANSWERS`.
+    """
+    if unknown := sorted({*question} - {*ANSWERS}):
+        raise UnknownQuestion(
+            f"Nobody can answer {', '.join(unknown)}; a question has {', '.join(sorted(ANSWERS))}."
+        )
+    found = root_and_systemd()
+    for name, asked in question.items():
+        found.update(ANSWERS[name](asked))
+    return found
