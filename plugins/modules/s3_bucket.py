@@ -160,7 +160,7 @@ def main() -> None:
     )
     asked = {**module.params, "apply": not module.check_mode}
     set_in = asked.pop("set_in")
-    if not s3.boto3:
+    if not s3.usable():
         variable = asked["variables"].get("s3_bucket_python", "s3_bucket_python")
         module.fail_json(
             msg=f"{sys.executable} has no boto3. It is set by {variable}, in {set_in}."

@@ -52,6 +52,11 @@ class Failed(Exception):
     """What is wrong and which variable mends it, for people."""
 
 
+def usable() -> bool:
+    """Return whether this Python has boto3, which all but sentences need."""
+    return bool(boto3)
+
+
 def code(error: boto_errors.ClientError) -> str:
     """Return S3's word for an error, such as NoSuchBucket, or else its HTTP status."""
     return str(error.response.get("Error", {}).get("Code", ""))
@@ -598,7 +603,7 @@ def program() -> str:
 
 def main() -> None:
     """Read what is asked for, do it, and say what was done."""
-    if not boto3:
+    if not usable():
         sys.exit(f"{sys.executable} has no boto3.")
     bucket = Bucket(json.load(sys.stdin))
     error = bucket.see_to()
