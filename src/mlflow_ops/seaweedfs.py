@@ -1,4 +1,4 @@
-"""SeaweedFS on a host: its program, and the keys of those who use it."""
+"""SeaweedFS on a host: what is there, its program, and the keys of those who use it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import grp
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -20,12 +21,90 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import host
+from .host import accounts, units
+
 WAIT = 15.0  # seconds in which SeaweedFS has read its file of keys
 Identities = dict[str, list[dict[str, str]]]
 
 
 class Refused(Exception):
     """Why something cannot be, and what to do, for people."""
+
+
+# The look -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a role asks of a host.
+
+    Attributes:
+        unit: the service.
+        gate: the name of the units that hold the port that other hosts reach.
+        units: what must run, now and at boot.
+        user: the service's.
+        data_dir: where it keeps objects.
+        weed: the path of the program.
+        keys: the file of keys, which the service reads at a reload as well.
+        secrets: the file of the service's own keys.
+        settings: files that it reads when it starts.
+        ports: TCP; each is looked at together with that port plus 10000, for gRPC.
+        files: how directories and files should be.
+    """
+
+    unit: str
+    gate: str
+    units: list[str]
+    user: str
+    data_dir: str
+    weed: str
+    keys: str
+    secrets: str
+    settings: list[str]
+    ports: list[int]
+    files: list[Any]
+
+
+def look(asked: Asked) -> dict[str, Any]:
+    """Return what the role must know of a host before it changes anything."""
+    ours = [asked.unit, f"{asked.gate}.service", f"{asked.gate}.socket"]
+    numbers = [port + more for port in asked.ports for more in (0, 10000)]
+    read: dict[str, units.Unit] = {name: {} for name in asked.units}
+    read[asked.unit] = {"reads": asked.settings}
+    seen = host.look(
+        {
+            "files": asked.files,
+            "free": [asked.data_dir],
+            "ports": [{"port": number, "ours": ours} for number in numbers],
+            "units": read,
+            "users": [asked.user],
+        }
+    )
+    user, service = seen["users"][asked.user], seen["units"][asked.unit]
+    data, keys = Path(asked.data_dir), units.Unit(reads=[asked.keys], at="reload")
+    return {
+        "root": seen["root"],
+        "systemd": seen["systemd"],
+        "pid1": seen["pid1"],
+        "machine": platform.machine(),
+        "listeners": seen["taken"],
+        "free_mb": seen["free_mb"][asked.data_dir],
+        "account": user["exists"],
+        "person": user["person"],
+        "data_owner": accounts.user_name(data.stat().st_uid) if data.exists() else "",
+        "data": (data / "filer.db").exists(),
+        "pip": bool(pip()),
+        "openssl": bool(shutil.which("openssl")),
+        "weed": os.access(asked.weed, os.X_OK),
+        "has_secrets": Path(asked.secrets).exists(),
+        "unread_settings": service["unread"],
+        "unread_keys": units.states({asked.unit: keys})[asked.unit]["unread"],
+        "running": service["active"],
+        "started": all(seen["units"][unit]["runs"] for unit in asked.units),
+        "gate": Path("/etc/systemd/system", f"{asked.gate}.socket").exists(),
+        "amiss": seen["amiss"],
+    }
 
 
 # The program --------------------------------------------------------------------------------------

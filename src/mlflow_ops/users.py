@@ -10,12 +10,13 @@ import base64
 import contextlib
 import http.client
 import json
-import socket
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+from . import client
 
 TIMEOUT = 60.0  # seconds; each password costs the server a slow hash
 API = "/api/2.0/mlflow"
@@ -31,28 +32,14 @@ class Unreachable(Refused):
     """The server does not answer at all."""
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
-        self.path = path
-
-    def connect(self) -> None:
-        """Connect to the socket instead of a TCP port."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.connect(self.path)
-
-
 def connection(asked: dict[str, Any]) -> http.client.HTTPConnection:
     """Return a connection to the server, which connects at its first request."""
     if asked["server"].startswith("unix:"):
-        return UnixConnection(asked["server"][len("unix:") :])
+        return client.UnixConnection(asked["server"][len("unix:") :], TIMEOUT)
     url = urlsplit(asked["server"])
     name = url.hostname or ""
     if url.scheme == "http":
-        return http.client.HTTPConnection(name, url.port, timeout=TIMEOUT)
+        return client.PlainConnection(name, url.port, timeout=TIMEOUT)
     context = ssl.create_default_context(cafile=asked["ca"] or None)
     if asked["certificate"]:
         context.load_cert_chain(asked["certificate"], asked["key"])
