@@ -4,6 +4,7 @@ import hashlib
 import os
 import pwd
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_ops import host
-from mlflow_ops.host import accounts, files, nginx, ports, units, ways
+from mlflow_ops.host import accounts, files, mlflow, nginx, ports, units, ways
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is others'")
@@ -30,9 +31,11 @@ def test_what_nobody_asks_for_is_not_looked_for() -> None:
 def test_every_question_has_an_answer(tmp_path: Path) -> None:
     """By the names that plugins/modules/host_look.py describes."""
     question = {
-        "files": [], "free": [str(tmp_path / "not/there/yet")], "keeps_addresses": False,
+        "about": "s1", "contents": [], "databases": [], "environments": [], "files": [],
+        "free": [str(tmp_path / "not/there/yet")], "keeps_addresses": False, "machine": True,
         "nginx": True, "pairs": [], "paths": [], "ports": [], "python_modules": ["json", "no_such"],
-        "texts": [], "units": {}, "users": [ME, "nobody-of-that-name"], "ways": {},
+        "texts": [], "tools": "/usr/local/lib/mlflow/current", "units": {},
+        "users": [ME, "nobody-of-that-name"], "ways": {},
     }  # fmt: skip
     assert question.keys() == host.ANSWERS.keys()
     found = host.look(question)
@@ -137,8 +140,65 @@ def test_what_is_at_a_path(tmp_path: Path) -> None:
         ".": ("directory", ""), "file": ("file", ""), "pipe": ("other", ""),
         "absent": ("absent", ""), "to file": ("file", "file"), "to nothing": ("absent", "nowhere"),
     }  # fmt: skip
+    found = files.places([str(tmp_path / name) for name in expected])
     for name, (kind, link) in expected.items():
-        assert files.kind(str(tmp_path / name)) == {"kind": kind, "link": link}
+        owner = "" if name == "absent" else ME
+        place = {"kind": kind, "link": link, "owner": owner, "led": {}}
+        assert found[str(tmp_path / name)] == place
+
+
+def test_the_first_link_on_the_way_is_told(tmp_path: Path) -> None:
+    """Of those below a directory; be it the path itself."""
+    (tmp_path / "real/artifacts").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real/again").symlink_to("artifacts")
+    ways = {"real/artifacts": "", "link/again": "link", "real/again": "real/again"}
+    for way, link in ways.items():
+        path = str(tmp_path / way)
+        [found] = files.places([{"path": path, "below": str(tmp_path)}]).values()
+        assert found["led"].get("path", "") == (str(tmp_path / link) if link else "")
+    [found] = files.places([{"path": path, "below": "/elsewhere"}]).values()
+    assert found["led"] == {}
+
+
+@ROOT_ONLY
+def test_what_its_user_cannot_see_is_hidden(tmp_path: Path) -> None:
+    """Though root looks."""
+    for parent in [tmp_path, *tmp_path.parents][:-2]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    (tmp_path / "closed").mkdir(0o700)
+    path = tmp_path / "closed/mlflow.db"
+    path.touch()
+    [found] = files.places([{"path": str(path), "by": "daemon"}]).values()
+    assert (found["kind"], found["owner"]) == ("hidden", "")
+    assert files.database({"path": str(path), "by": "daemon"}) == "hidden"
+    assert files.places([str(path)])[str(path)]["owner"] == "root"
+    path = tmp_path / "private.db"
+    path.touch(0o600)
+    assert files.database({"path": str(path), "by": "daemon"}) == "hidden"
+
+
+def test_what_a_database_is(tmp_path: Path) -> None:
+    """Only SQLite's own file is one, or one that is still empty."""
+    made = sqlite3.connect(tmp_path / "sqlite")
+    made.execute("create table t (c)")
+    made.close()
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("SQLite format 4")
+    os.mkfifo(tmp_path / "pipe")
+    expected = {
+        "sqlite": "sqlite", "empty": "empty", "text": "other", "pipe": "other", ".": "other",
+        "absent": "absent",
+    }  # fmt: skip
+    for name, kind in expected.items():
+        assert files.database({"path": str(tmp_path / name)}) == kind
+
+
+def test_contents_are_told_to_the_letter(tmp_path: Path) -> None:
+    """Of what is there; with a space at the end, too."""
+    (tmp_path / "file").write_text(" a secret \n")
+    asked = [str(tmp_path / name) for name in ("file", "absent", ".")]
+    assert files.contents(asked) == {str(tmp_path / "file"): " a secret \n"}
 
 
 def test_a_text_that_cannot_be_read_is_none(tmp_path: Path) -> None:
@@ -382,6 +442,35 @@ def test_only_debians_page_is_debians(tmp_path: Path) -> None:
     page.unlink()
     page.symlink_to("/etc/nginx/sites-available/default")
     assert nginx.welcomes(page)
+
+
+# MLflow -------------------------------------------------------------------------------------------
+
+
+def test_the_version_of_an_environment_is_read_off(tmp_path: Path) -> None:
+    """Nothing is started for it; and mlflow-skinny is no MLflow."""
+    site = tmp_path / "lib/python3.11/site-packages"
+    for name in ("mlflow_skinny-3.17.2", "mlflow-3.17.2"):
+        assert mlflow.installed(str(tmp_path)) == ""
+        (site / f"{name}.dist-info").mkdir(parents=True)
+    assert mlflow.installed(str(tmp_path)) == "3.17.2"
+
+
+def test_which_programs_there_are(tmp_path: Path) -> None:
+    """Those in use, those of before, and whether those of before have begun something."""
+    current, plan = tmp_path / "mlflow/current", tmp_path / "plan.json"
+    none = {"directory": "", "others": False, "earlier_switch": False}
+    assert mlflow.tools(current, plan) == none
+    new = tmp_path / "mlflow/1a2b3c"
+    new.mkdir(parents=True)
+    current.symlink_to(new.name)
+    plan.touch()
+    assert mlflow.tools(current, plan) == {**none, "directory": str(new)}
+    (tmp_path / "mlflow/switch.py").touch()
+    both = {"directory": str(new), "others": True, "earlier_switch": True}
+    assert mlflow.tools(current, plan) == both
+    plan.unlink()
+    assert not mlflow.tools(current, plan)["earlier_switch"]
 
 
 def test_any_python_of_a_host_can_look() -> None:

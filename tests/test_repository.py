@@ -47,14 +47,6 @@ def test_generated_documents_are_current() -> None:
     assert result.returncode == 0, result.stdout
 
 
-def test_probes_agree_who_may_change_a_way() -> None:
-    """A probe is one file, so those that ask this have the same words for it."""
-    text = "\n".join(path.read_text() for path in ROOT.glob("roles/*/files/probe.py"))
-    rules = re.findall(r"(?s)def changed_by.*?def trap.*?\n(?=\n\n)", text)
-    assert len(rules) == 3
-    assert len({*rules}) == 1
-
-
 def test_locks_have_hashes_and_no_addresses() -> None:
     """Every locked requirement has a hash, and no lock says where packages come from."""
     locks = [ROOT / "requirements.txt", *ROOT.glob("roles/*/files/**/*.txt")]

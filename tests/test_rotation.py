@@ -97,8 +97,8 @@ def write(tmp_path: Path) -> Write:
         variables = {
             "ansible_python_interpreter": sys.executable,
             "mlflow_server_environment": "/opt/mlflow/current",
-            "__mlflow_server_probe": {
-                "stdout": json.dumps({"cores": 1, "memory_mb": 1000, "names": [], "addresses": []})
+            "__mlflow_server_found": {
+                "cores": 1, "memory_mb": 1000, "names": [], "addresses": []
             },
             "mlflow_server_config_dir": str(tmp_path),
             "mlflow_server_auth": True,
@@ -108,7 +108,7 @@ def write(tmp_path: Path) -> Write:
             "mlflow_server_database_password": password,
             "mlflow_server_s3_access_key": keys["access_key"],
             "mlflow_server_s3_secret_key": keys["secret_key"],
-        }
+        }  # fmt: skip
         (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play]))
         (tmp_path / "variables.json").write_text(json.dumps(variables))
         done = subprocess.run(

@@ -20,18 +20,26 @@ options:
     description:
       - What is asked. It is given back as it came, so that a role can see whether the answer that
         it has is one to just this question.
+      - C(about), anything, for who asks; it is only given back.
+      - C(contents), a list of files, whose text is to be told to the letter.
+      - C(databases), a list of files that SQLite may have written, each with C(path), and C(by), a
+        user with whose rights to look.
+      - C(environments), a list of Python environments.
       - C(files), a list of files and directories, each with C(path), and of C(owner), C(group),
         C(mode) and C(sha256) what they should be. C(digest) where the digest of what is there is
         to be told. C(by) is a user with whose rights to look, where others may have put a link.
       - C(free), a list of paths.
       - C(keeps_addresses), whether to try if systemd can keep addresses from a unit.
+      - C(machine), whether to tell how large the host is, and what it is called.
       - C(nginx), whether to look at Debian's nginx.
       - C(pairs), a list of C(certificate) and C(key), files in PEM.
-      - C(paths), a list of paths.
+      - C(paths), a list of paths, or of dictionaries with C(path); C(by), a user with whose rights
+        to look; and C(below), a directory from which on no link should be on the way.
       - C(ports), a list of C(port), TCP; C(ours), units that may listen there; and C(ours_if), a
         file without which they are not ours.
       - C(python_modules), a list of names, for the Python that Ansible uses on the host.
       - C(texts), a list of small text files.
+      - C(tools), the link to the programs that M(ops.mlflow.tools) installs.
       - C(units), a dictionary by name. C(reads) is a list of files and links; C(at) is C(start),
         the default, or C(reload), where the unit reads them at both.
       - C(users), a list of names.
@@ -85,6 +93,22 @@ amiss:
   description: Of C(files), the paths of those that are not as they should be, or absent.
   returned: if C(files) are asked for
   type: list
+addresses:
+  description: The IPv4 addresses that the host's name and its default route have.
+  returned: if C(machine) is asked for
+  type: list
+contents:
+  description: By path, what is in those of the files that are there.
+  returned: if C(contents) are asked for
+  type: dict
+cores:
+  description: How many processors a process may use.
+  returned: if C(machine) is asked for
+  type: int
+databases:
+  description: By path, V(sqlite), V(empty), V(other), V(absent), or V(hidden) from who looks.
+  returned: if C(databases) are asked for
+  type: dict
 digests:
   description: By path, the sha256 of files with C(digest); V('') of one that is among RV(amiss).
   returned: if C(files) are asked for
@@ -101,6 +125,18 @@ listeners:
   description: By port as text, who listens. V('') is nobody, V(ours), or V(process 812 (nginx)).
   returned: if C(ports) are asked for
   type: dict
+memory_mb:
+  description: All of the host's memory, in MB.
+  returned: if C(machine) is asked for
+  type: int
+mlflow:
+  description: By environment, the version of MLflow in it; V('') for none.
+  returned: if C(environments) are asked for
+  type: dict
+names:
+  description: The host's own names.
+  returned: if C(machine) is asked for
+  type: list
 nginx:
   description: Its C(version), V('') for none; C(welcome_page), whether Debian's is served; and
     C(includes), of the sites in C(conf.d).
@@ -111,8 +147,9 @@ pairs:
   returned: if C(pairs) are asked for
   type: dict
 paths:
-  description: By path, its C(kind), V(absent), V(directory), V(file) or V(other); and where the
-    C(link) there leads, V('') for none.
+  description: By path, its C(kind), V(absent), V(directory), V(file), V(other), or V(hidden) from
+    who looks; where the C(link) there leads, V('') for none; its C(owner); and C(led), with
+    C(path) and C(target) of the first link on the way, empty for none.
   returned: if C(paths) are asked for
   type: dict
 python_modules:
@@ -126,6 +163,11 @@ taken:
 texts:
   description: By path, what a file says, without space at its ends; V('') where there is none.
   returned: if C(texts) are asked for
+  type: dict
+tools:
+  description: The C(directory) of the programs in use, V('') for none; whether there are
+    C(others); and whether an C(earlier_switch), by the programs of a release before, is unfinished.
+  returned: if C(tools) are asked for
   type: dict
 units:
   description: By name, the C(state) that systemd tells; whether the unit is C(active),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import accounts, files, nginx, ports, units, ways
+from . import accounts, files, machine, mlflow, nginx, ports, units, ways
 
 Facts = dict[str, Any]
 
@@ -42,8 +42,13 @@ def python_modules(names: list[str]) -> dict[str, bool]:
 
 # What can be asked, and who answers. Each gets what stands under its key, and returns facts.
 ANSWERS: dict[str, Callable[[Any], Facts]] = {
+    "about": lambda _: {},
+    "contents": lambda paths: {"contents": files.contents(paths)},
+    "databases": lambda asked: {"databases": {one["path"]: files.database(one) for one in asked}},
+    "environments": lambda paths: {"mlflow": {path: mlflow.installed(path) for path in paths}},
     "files": files.in_order,
     "free": lambda paths: {"free_mb": {path: files.free_mb(path) for path in paths}},
+    "machine": lambda asked: dict(machine.size_and_names()) if asked else {},
     "keeps_addresses": lambda asked: {"keeps_addresses": not asked or units.keeps_addresses()},
     "nginx": lambda asked: {"nginx": nginx.state()} if asked else {},
     "pairs": lambda pairs: {
@@ -51,10 +56,11 @@ ANSWERS: dict[str, Callable[[Any], Facts]] = {
             pair["certificate"]: files.pair(pair["certificate"], pair["key"]) for pair in pairs
         }
     },
-    "paths": lambda paths: {"paths": {path: files.kind(path) for path in paths}},
+    "paths": lambda asked: {"paths": files.places(asked)},
     "ports": ports.listeners,
     "python_modules": lambda names: {"python_modules": python_modules(names)},
     "texts": lambda paths: {"texts": {path: files.text(path) for path in paths}},
+    "tools": lambda current: {"tools": mlflow.tools(Path(current))},
     "units": lambda asked: {"units": units.states(asked)},
     "users": lambda names: {"users": {name: accounts.account(name) for name in names}},
     "ways": lambda asked: {"ways": ways.traps(asked)},

@@ -75,20 +75,103 @@ def in_order(wanted: Sequence[Wanted]) -> dict[str, Any]:
     }
 
 
-def kind(path: str) -> dict[str, str]:
-    """Return what is at a path: `kind`, through a link, and `link`, where that leads, else ''.
+class Place(_Path, total=False):
+    """A path, and how to look at it.
 
-    The kind is absent, directory, file or other.
+    Attributes:
+        path: absolute.
+        by: a user with whose rights to look, whose it may be.
+        below: a directory. The first link on the way from there to the path is told.
     """
-    found = Path(path)
-    return {
-        "kind": (
-            "directory" if found.is_dir() else
-            "file" if found.is_file() else
-            "other" if found.exists() else "absent"
-        ),
-        "link": os.readlink(path) if found.is_symlink() else "",
-    }  # fmt: skip
+
+    by: str
+    below: str
+
+
+class Link(TypedDict, total=False):
+    """A link: its own path, and where it leads."""
+
+    path: str
+    target: str
+
+
+class Kind(TypedDict):
+    """What is at a path.
+
+    Attributes:
+        kind: through a link: absent, directory, file, other; hidden from who looks.
+        link: where the link that it is leads; '' for none.
+        owner: of the link, if it is one; '' where nothing is to be seen.
+        led: the first link on the way; {} for none.
+    """
+
+    kind: str
+    link: str
+    owner: str
+    led: Link
+
+
+def kind(path: Path) -> str:
+    """Return what kind a path is of, through a link."""
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        return "hidden"
+    except OSError:
+        return "absent"
+    return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def first_link(path: Path, below: Path) -> Link:
+    """Return the first link on the way from a directory to a path below it."""
+    here = below
+    for step in path.relative_to(below).parts if below in path.parents else ():
+        here /= step
+        if here.is_symlink():
+            return {"path": str(here), "target": os.readlink(here)}
+    return {}
+
+
+def place(asked: Place) -> Kind:
+    """Return what is at a path."""
+    path = Path(asked["path"])
+    with rights_of(asked.get("by", "")):
+        try:
+            status = path.lstat()
+        except OSError:
+            owner, link = "", ""
+        else:
+            owner = user_name(status.st_uid)
+            link = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""
+        led = first_link(path, Path(asked["below"])) if asked.get("below") else Link()
+        return {"kind": kind(path), "link": link, "owner": owner, "led": led}
+
+
+def places(asked: Sequence[str | Place]) -> dict[str, Kind]:
+    """Return what is at each of some paths, by path."""
+    every: list[Place] = [{"path": one} if isinstance(one, str) else one for one in asked]
+    return {one["path"]: place(one) for one in every}
+
+
+def database(asked: Place) -> str:
+    """Return what a database's file is: absent, empty, sqlite, other, or hidden from who looks."""
+    path = Path(asked["path"])
+    with rights_of(asked.get("by", "")):
+        found = kind(path)
+        if found != "file":
+            return found if found in ("absent", "hidden") else "other"
+        try:
+            with path.open("rb") as file:
+                start = file.read(16)
+        except PermissionError:
+            return "hidden"
+    return "empty" if not start else "sqlite" if start == b"SQLite format 3\0" else "other"
+
+
+def contents(paths: Sequence[str]) -> dict[str, str]:
+    """Return what is in those of some files that are there, to the letter."""
+    there = [path for path in paths if os.path.isfile(path)]
+    return {path: Path(path).read_bytes().decode(errors="replace") for path in there}
 
 
 def text(path: str) -> str:
