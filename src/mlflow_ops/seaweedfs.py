@@ -49,6 +49,7 @@ class Asked:
         keys: the file of keys, which the service reads at a reload as well.
         secrets: the file of the service's own keys.
         settings: files that it reads when it starts.
+        tools: the link to the programs in use.
         ports: TCP; each is looked at together with that port plus 10000, for gRPC.
         files: how directories and files should be.
     """
@@ -62,6 +63,7 @@ class Asked:
     keys: str
     secrets: str
     settings: list[str]
+    tools: str
     ports: list[int]
     files: list[Any]
 
@@ -77,6 +79,7 @@ def look(asked: Asked) -> dict[str, Any]:
             "files": asked.files,
             "free": [asked.data_dir],
             "ports": [{"port": number, "ours": ours} for number in numbers],
+            "tools": asked.tools,
             "units": read,
             "users": [asked.user],
         }
@@ -96,6 +99,7 @@ def look(asked: Asked) -> dict[str, Any]:
         "data": (data / "filer.db").exists(),
         "pip": bool(pip()),
         "openssl": bool(shutil.which("openssl")),
+        "tools": seen["tools"]["directory"],
         "weed": os.access(asked.weed, os.X_OK),
         "has_secrets": Path(asked.secrets).exists(),
         "unread_settings": service["unread"],
