@@ -23,6 +23,7 @@ PROGRAMS = {
     "rollout": "rollout",
     "rotation": "server.rotation",
     "seaweedfs-ready": "seaweedfs_ready",
+    "s3": "s3",
     "serve": "server.serve",
 }
 

@@ -29,7 +29,7 @@ ASKED: dict[str, Any] = {
     "inventory": "inventories/team", "playbook": "scenario3",
     "playbook_called": "playbooks/%s.yml", "environment": "", "version": "",
     "settings": "", "tools": "", "unit": "mlflow.service", "user": "mlflow", "servers": 1,
-    "names": [], "names_variable": "mlflow_public_aliases", "s3_program": "", "s3_variables": {},
+    "names": [], "names_variable": "mlflow_public_aliases", "s3_variables": {},
     "units": [], "files": [], "certificates": [], "certificate_days": 21, "backup_status": "",
     "disks": {}, "free_mb": 0, "project": "", "tracking_uri": "", "store": "",
 }  # fmt: skip

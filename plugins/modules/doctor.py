@@ -65,10 +65,6 @@ options:
     description: The variable that sets those names.
     type: str
     default: ''
-  s3_program:
-    description: The program that asks S3.
-    type: str
-    default: ''
   s3_variables:
     description: How the inventory calls the variables of S3.
     type: dict
@@ -147,7 +143,7 @@ def main() -> None:
     """Look."""
     text, number = {"type": "str", "default": ""}, {"type": "int", "default": 0}
     words = {"type": "list", "elements": "str", "default": []}
-    names = ("environment", "version", "names_variable", "s3_program", "tools", "project",
+    names = ("environment", "version", "names_variable", "tools", "project",
              "tracking_uri", "store")  # fmt: skip
     module = AnsibleModule(
         argument_spec={

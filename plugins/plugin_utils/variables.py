@@ -28,6 +28,8 @@ GONE = {
     "mlflow_monitoring_environment": RECORD,
     "mlflow_monitoring_library": TOOLS,
     "mlflow_monitoring_user": f"{RECORD}; mlflow_server_user sets it",
+    "mlflow_users_no_log": "what is secret is never logged",
+    "s3_bucket_no_log": "what is secret is never logged",
     "mlflow_switch_library": TOOLS,
     "mlflow_switch_link": f"{RECORD}; mlflow_root says where environments are",
     "mlflow_switch_settings": f"{RECORD}; mlflow_server_config_dir sets it",

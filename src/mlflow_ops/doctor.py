@@ -855,8 +855,6 @@ def artifacts(p: Patient) -> Iterator[Finding]:
 
 def bucket(p: Patient, destination: str, means: str) -> Iterator[Finding]:
     """Use the bucket once with the service's own key; the role of the bucket has the words."""
-    if not p["s3_program"]:
-        raise Unseen("the play gave no program to ask S3 with (mlflow_doctor_s3_program)")
     name, _, prefix = destination[len("s3://") :].partition("/")
     has = p.settings.get
     asked = {
@@ -872,7 +870,7 @@ def bucket(p: Patient, destination: str, means: str) -> Iterator[Finding]:
         "session_token": has("AWS_SESSION_TOKEN", ""),
         "admin_access_key": "", "admin_secret_key": "",
     }  # fmt: skip
-    done = p.as_service([p.python, "-I", "-c", p["s3_program"]], json.dumps(asked))
+    done = p.as_service(p.program("s3"), json.dumps(asked))
     if done.returncode:
         yield error(
             f"{p.python} cannot ask S3: {last_line(done.stderr)}", means,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import http.client
-import inspect
 import json
 import socket
 import ssl
@@ -594,11 +593,6 @@ class Bucket:
                 f"({self.place}), and at firewalls."
             )
         return otherwise or f"No answer from {self.place}: {error}."
-
-
-def program() -> str:
-    """Return this file's own text, for a Python that has boto3 and not this package."""
-    return inspect.getsource(sys.modules[__name__])
 
 
 def main() -> None:

@@ -1,1 +1,0 @@
-../../../src/mlflow_ops/s3.py
