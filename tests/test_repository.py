@@ -158,7 +158,7 @@ def test_no_python_takes_modules_from_where_others_write() -> None:
                 assert ISOLATED.fullmatch(found[1]), f"{path.relative_to(ROOT)}: {words!r}"
         if path.suffix == ".py" and text.startswith("#!"):
             assert text.startswith("#!/usr/bin/python3 -Es "), path.relative_to(ROOT)
-    assert seen > 50
+    assert seen > 20
 
 
 def test_make_alone_prints_the_targets() -> None:

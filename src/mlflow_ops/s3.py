@@ -604,6 +604,3 @@ def main() -> None:
     said = {"changes": bucket.changes, "skipped": bucket.skipped, "date": bucket.date}
     print(json.dumps({**said, "error": error}))
 
-
-if __name__ == "__main__":
-    main()
