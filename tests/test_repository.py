@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import house_counts
 import pytest
 import yaml
 from versions import DEFAULT, GUARDED, LOCKS, SHIPPED, UNGUARDED
@@ -174,3 +175,10 @@ def test_links_in_the_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("roles/*/README.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("name", house_counts.figures())
+def test_the_shape_stays(name: str) -> None:
+    """No programs among a role's files, few commands, no failures that are passed over."""
+    value, limit = house_counts.figures()[name]
+    assert value <= limit
