@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The repository's shape, in figures with limits: python tests/shared/house_counts.py; exit 1 beyond one.
+"""The shape, in figures with limits: python tests/shared/house_counts.py; exit 1 beyond one.
 
 Programs belong into the package or into a module, not into a role's files; tasks say what is
 wanted, not which command to run; a failure is a module's sentence, not a code that is passed over.
