@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from mlflow_ops.models import check, deploy, files
+from plugins.plugin_utils import nginx
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_model_serving"
@@ -461,6 +462,7 @@ def test_a_site_of_its_own_has_tls_and_asks_the_tracking_server(sites: dict[str,
     site = sites["tls"]
     assert site.count("listen 0.0.0.0:443 ssl") == 2
     assert "ssl_reject_handshake on;" in site
+    assert f"ssl_certificate_key /etc/ssl/m.key;\n{nginx.tls()}\n" in site
     assert "auth_request /.models/iris;" in site
     address = "https://mlflow.example.com/api/2.0/mlflow/registered-models/get?name=iris;"
     assert f"proxy_pass {address}" in site

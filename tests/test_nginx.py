@@ -1,11 +1,16 @@
 """The role nginx: what its site says, and what it refuses before it asks a host."""
 
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from plugins.plugin_utils import nginx
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/nginx"
@@ -155,6 +160,38 @@ def test_server_info_is_rewritten_where_artifacts_are_proxied(sites: dict[str, s
         for space in ("", " "):
             assert f"""sub_filter '"{flag}":{space}true' '"{flag}":{space}false';""" in site
     assert "sub_filter" not in sites["presigned"]
+
+
+def test_no_old_tls_is_spoken(sites: dict[str, str]) -> None:
+    """Neither to names that are ours nor to others."""
+    site = sites["debian13"]
+    spoken = nginx.tls()
+    assert "ssl_protocols TLSv1.2 TLSv1.3;\n" in spoken
+    assert all(cipher.startswith("ECDHE-") for cipher in spoken.split()[4].split(":"))
+    assert site.count(f"http2 on;\n{spoken}\n") == 2
+
+
+def test_nginx_checks_a_file_where_it_will_be(tmp_path: Path) -> None:
+    """In a copy of all that there is, which is gone afterwards."""
+    etc, program, new = tmp_path / "nginx", tmp_path / "bin/nginx", tmp_path / "new"
+    (etc / "conf.d").mkdir(parents=True)
+    (etc / "nginx.conf").write_text(f"include {etc}/conf.d/*.conf;")
+    (etc / "conf.d/other.conf").write_text(f"include {etc}/more.d/*.conf;")
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\ncat $(dirname "$4")/conf.d/other.conf $(dirname "$4")/more.d/*\n'
+    )
+    program.chmod(0o755)
+    new.write_text("a location")
+    command = nginx.validate(f"{etc}/more.d/one.conf").replace("/etc/nginx", str(etc)) % new
+    done = subprocess.run(
+        shlex.split(command), env={"PATH": f"{program.parent}:{os.environ['PATH']}"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    included, location = done.stdout.split(";")
+    assert re.fullmatch(rf"include {etc}/[.]check[.]\w+/more[.]d/[*][.]conf", included)
+    assert location == "a location"
+    assert {path.name for path in etc.iterdir()} == {"nginx.conf", "conf.d"}
 
 
 def test_a_socket_is_reached_without_tls(sites: dict[str, str]) -> None:
