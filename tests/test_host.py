@@ -235,12 +235,12 @@ def test_who_listens_is_named(port: int) -> None:
 
 def test_of_a_process_and_its_children_the_process_is_named(port: int) -> None:
     """Who stops that, stops all."""
+    held = {one.name for one in ports.sockets() if one.port == port}
     fd = next(
         int(link.name)
         for link in Path("/proc/self/fd").iterdir()
-        if link.is_symlink() and str(link.readlink()) in ports.sockets()
-        and ports.sockets()[str(link.readlink())] == port
-    )  # fmt: skip
+        if link.is_symlink() and str(link.readlink()) in held
+    )
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, pass_fds=[fd]) as child:
         assert [known.pid for known in ports.processes({port})[port]] == [os.getpid(), child.pid]
         assert f"process {os.getpid()} " in ports.listeners([{"port": port}])["taken"][str(port)]
@@ -341,6 +341,19 @@ def test_whether_a_unit_needs_nothing(
     assert (mine["runs"], mine["unit_changed"], mine["unread"]) == (runs, unit_changed, unread)
     assert mine["state"] == {**USUAL, **said}["ActiveState"]
     assert found["other.service"]["runs"] and not found["other.service"]["unread"]
+
+
+def test_what_systemd_says_of_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that it reads besides another is not passed over; what it does not say is empty."""
+    first_said = {"User": "a=b", "EnvironmentFiles": "/1\nEnvironmentFiles=/2"}
+    for name, value in says(tmp_path, first_said, {"User": ""}).items():
+        monkeypatch.setenv(name, value)
+    first, second = units.show(["a*"], ["User", "EnvironmentFiles"])
+    assert first == {"User": "a=b", "EnvironmentFiles": "/1\n/2"}
+    assert second == {"User": ""}
+    assert units.ask("a", "User", "Slice") == {**first, "Slice": ""}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert units.ask("a", "User") == {"User": ""}
 
 
 def test_a_link_that_leads_elsewhere_is_a_change(tmp_path: Path) -> None:

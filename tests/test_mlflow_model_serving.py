@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mlflow_ops.host import units
 from mlflow_ops.models import check, deploy, files
 from plugins.plugin_utils import nginx
 
@@ -70,11 +71,6 @@ class Systemd:
         instance = unit.partition("@")[2].removesuffix(".service")
         version = instance.rpartition("-")[0].rpartition("-")[2]
         match words[:2]:
-            case ["systemctl", "show"]:
-                active = "active" if unit in self.active else "inactive"
-                enabled = "enabled" if unit in self.enabled else "disabled"
-                said = f"ActiveState={active}\nUnitFileState={enabled}\nMainPID=0\n"
-                said += "ActiveEnterTimestamp=\n"
             case ["systemctl", "list-units"]:
                 said = "\n".join(f"{unit} loaded" for unit in self.active)
             case ["systemctl", "start"]:
@@ -103,6 +99,15 @@ class Systemd:
             case ["runuser", _] if "needs" in words:
                 said = json.dumps({"unmet": [], "python": "3.99.1"})
         return subprocess.CompletedProcess(words, code, said, "")
+
+    def ask(self, unit: str, *properties: str, times: str) -> dict[str, str]:
+        """Stand in for what systemd says of a unit."""
+        said = {
+            "ActiveState": "active" if unit in self.active else "inactive",
+            "UnitFileState": "enabled" if unit in self.enabled else "disabled",
+            "MainPID": "0",
+        }
+        return {name: said.get(name, "") for name in properties}
 
 
 @pytest.fixture
@@ -147,10 +152,11 @@ def place(tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch) -> Pla
     python.parent.mkdir(parents=True)
     python.touch()
     place = Place(tmp_path, registry)
-    units = tmp_path / "units"
-    units.mkdir()
-    monkeypatch.setattr(deploy, "UNITS", units)
+    files_of_units = tmp_path / "units"
+    files_of_units.mkdir()
+    monkeypatch.setattr(deploy, "UNITS", files_of_units)
     monkeypatch.setattr(deploy, "run", place.systemd.run)
+    monkeypatch.setattr(units, "ask", place.systemd.ask)
     monkeypatch.setattr(shutil, "chown", lambda *_: None)
     return place
 

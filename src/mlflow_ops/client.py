@@ -6,17 +6,15 @@ Nothing but the standard library is used, so that any Python 3.9 or later runs i
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import ipaddress
 import os
 import shutil
 import socket
 import ssl
-import sys
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from .host import ports
 from .settings import authentication
 
 FIRST_PERSON = 1000  # the service's user is a system user: the role refuses others
@@ -26,32 +24,13 @@ class NotReady(Exception):
     """The server is not ready; the message is a sentence for people."""
 
 
-def listeners(host: str, port: int) -> set[int]:
-    """Return the users of what listens at an address of this host, or at all of them."""
-    found, asked = set(), ipaddress.ip_address(host)
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
-            for line in Path("/proc/self/net", table).read_text().splitlines()[1:]:
-                fields = line.split()
-                place, _, number = fields[1].partition(":")
-                if fields[3] != "0A" or int(number, 16) != port:
-                    continue
-                words = (place[start : start + 8] for start in range(0, len(place), 8))
-                raw = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
-                at = ipaddress.ip_address(raw)
-                at = getattr(at, "ipv4_mapped", None) or at
-                if at == asked or at.is_unspecified:
-                    found.add(int(fields[7]))
-    return found
-
-
 def to_service(connection: socket.socket, asking: int) -> None:
     """Refuse a connection to who took the service's port: while it was down, that was anybody's.
 
     The service is of the user who asks; or, where root asks, of no person. Raises ConnectionError.
     """
     host, port = connection.getpeername()[:2]
-    users = listeners(host, port)
+    users = ports.users(host, port)
     if not users or any(user != asking and (asking or user >= FIRST_PERSON) for user in users):
         raise ConnectionError(
             f"it is not the service's, but of user {', '.join(map(str, users)) or '(gone)'}, "

@@ -44,6 +44,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from . import INSTALLED, client, installed
 from . import installation as record
+from .host import units as systemd
 from .server import ready
 from .settings import databases, read_file
 
@@ -114,15 +115,16 @@ def run(
 
 def show(pattern: str) -> list[dict[str, str]]:
     """Return what systemd says of the units that a name, or a pattern, stands for."""
-    names = (
-        "Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths,"
-        "ReadWritePaths,ProtectSystem,ExecMainStartTimestamp"
-    )
-    said = run(["systemctl", "show", "--timestamp=unix", f"--property={names}", pattern]).stdout
-    blocks = [block for block in said.split("\n\n") if block.strip()]
-    return [
-        dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks
-    ]
+    properties = (
+        "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload",
+        "DropInPaths", "ReadWritePaths", "ProtectSystem", "ExecMainStartTimestamp",
+    )  # fmt: skip
+    try:
+        return systemd.show([pattern], properties)
+    except FileNotFoundError as absent:
+        raise Unseen("there is no systemctl here") from absent
+    except subprocess.CalledProcessError:
+        return []
 
 
 def names(uid: int, gid: int) -> str:

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .host import ports
+
 
 class Refusal(Exception):
     """What stands in the way, and what to do, in a sentence or two."""
@@ -170,25 +172,10 @@ def half_installed() -> bool:
 
 def listener(port: int, own_pid: int) -> str:
     """Return who else listens on a port, '' for nobody."""
-    sockets = set()
-    for table in Path("/proc/net/tcp"), Path("/proc/net/tcp6"):
-        for line in table.read_text().splitlines()[1:] if table.exists() else []:
-            fields = line.split()
-            if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
-                sockets.add(f"socket:[{fields[9]}]")
-    if not sockets:
-        return ""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if str(link.readlink()) not in sockets:
-                continue
-            process = link.parent.parent
-            if int(process.name) == own_pid:
-                return ""
-            return f"process {process.name} ({(process / 'comm').read_text().strip()})"
-        except OSError:  # it ended meanwhile
-            continue
-    return "a process that this host does not show"
+    known = ports.processes({port}).get(port)
+    if known is None or any(process.pid == own_pid for process in known):
+        return ports.NOBODY
+    return ports.listener({"port": port}, known)
 
 
 def addresses(client: str) -> list[str]:

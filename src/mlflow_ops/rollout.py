@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from . import program
+from .host import units
 from .settings import read_file
 from .view import root_alone
 
@@ -204,9 +205,9 @@ class Switch:
         try:
             command("systemctl", verb, self.plan.unit)
         except Failed as error:
-            show = ["systemctl", "show", "--property=InvocationID", "--value", self.plan.unit]
+            start = units.ask(self.plan.unit, "InvocationID")["InvocationID"]
             read = "journalctl --quiet --no-pager --output=cat"
-            read += f" _SYSTEMD_INVOCATION_ID={command(*show).strip()}"
+            read += f" _SYSTEMD_INVOCATION_ID={start}"
             # What readiness missed comes first: a server says much after it.
             both = f"{read} --lines=1 --grep=^mlflow-ready:; {read} --lines=30"
             raise Failed(command("sh", "-c", both).strip() or str(error)) from error

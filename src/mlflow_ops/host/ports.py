@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -42,20 +44,57 @@ class Process(NamedTuple):
         return re.search(rf"(?m)/{re.escape(unit)}(/|$)", self.groups) is not None
 
 
-def sockets() -> dict[str, int]:
-    """Return the sockets that listen, each with its port, by what /proc calls them."""
-    found = {}
-    for table in Path("/proc/net/tcp"), Path("/proc/net/tcp6"):
+class Socket(NamedTuple):
+    """A socket that listens.
+
+    Attributes:
+        name: what /proc calls it where a process has it open.
+        place: its address, as /proc writes it.
+        port: its number.
+        user: whose it is.
+    """
+
+    name: str
+    place: str
+    port: int
+    user: int
+
+    @property
+    def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        """Its address; of an IPv4 address that is written as IPv6, the former."""
+        words = (self.place[start : start + 8] for start in range(0, len(self.place), 8))
+        raw = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
+        address = ipaddress.ip_address(raw)
+        return getattr(address, "ipv4_mapped", None) or address
+
+
+def sockets() -> list[Socket]:
+    """Return the sockets that listen on this host."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        table = Path("/proc/self/net", name)  # a kernel without IPv6 has no second one
         for line in table.read_text().splitlines()[1:] if table.exists() else []:
             fields = line.split()
+            place, _, number = fields[1].partition(":")
             if fields[3] == LISTENS:
-                found[f"socket:[{fields[9]}]"] = int(fields[1].rsplit(":", 1)[1], 16)
+                called = f"socket:[{fields[9]}]"
+                found.append(Socket(called, place, int(number, 16), int(fields[7])))
     return found
+
+
+def users(host: str, port: int) -> set[int]:
+    """Return the users of what listens at an address of this host, or at all of them."""
+    asked = ipaddress.ip_address(host)
+    return {
+        one.user
+        for one in sockets()
+        if one.port == port and (one.address == asked or one.address.is_unspecified)
+    }
 
 
 def processes(wanted: set[int]) -> dict[int, list[Process]]:
     """Return who listens on each of some ports, by number; [] where the host does not show it."""
-    held = {name: port for name, port in sockets().items() if port in wanted}
+    held = {one.name: one.port for one in sockets() if one.port in wanted}
     found: dict[int, dict[int, Process]] = {port: {} for port in held.values()}
     for link in Path("/proc").glob("[0-9]*/fd/*") if held else ():
         try:

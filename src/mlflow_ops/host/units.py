@@ -54,17 +54,43 @@ class State(TypedDict):
     unread: bool
 
 
-def show(names: Sequence[str]) -> list[dict[str, str]]:
-    """Return what systemd says of some units, in their order; nothing where it does not say."""
-    command = ["systemctl", "show", "--timestamp=unix", f"--property={','.join(PROPERTIES)}", "--"]
+def show(
+    names: Sequence[str], properties: Sequence[str], times: str = "unix"
+) -> list[dict[str, str]]:
+    """Return what systemd says of units, one after another.
+
+    Args:
+        names: of units, or patterns, each of which stands for those of such a name that are loaded.
+        properties: what is asked for, by systemd's own names.
+        times: how a moment is told: `unix`, @ and seconds since 1970, or `pretty`, for people.
+
+    Raises:
+        OSError, subprocess.SubprocessError: systemd does not say.
+    """
+    wanted = [f"--timestamp={times}", f"--property={','.join(properties)}"]
+    said = subprocess.run(
+        ["systemctl", "show", *wanted, "--", *names],
+        capture_output=True, text=True, errors="replace", timeout=SECONDS, check=True,
+    ).stdout  # fmt: skip
+    return [properties_of(part) for part in said.split("\n\n") if part.strip()]
+
+
+def properties_of(paragraph: str) -> dict[str, str]:
+    """Return what is said of one unit. A property with several values has a line for each."""
+    found: dict[str, str] = {}
+    for line in paragraph.strip().splitlines():
+        name, _, value = line.partition("=")
+        found[name] = f"{found[name]}\n{value}" if name in found else value
+    return found
+
+
+def ask(name: str, *properties: str, times: str = "unix") -> dict[str, str]:
+    """Return what systemd says of a unit; '' for each property that it does not tell."""
     try:
-        said = subprocess.run(
-            [*command, *names], capture_output=True, text=True, timeout=SECONDS, check=True
-        ).stdout
+        told = show([name], properties, times)
     except (OSError, subprocess.SubprocessError):
-        return [{} for _ in names]
-    told = [dict(line.split("=", 1) for line in part.splitlines()) for part in said.split("\n\n")]
-    return told if len(told) == len(names) else [{} for _ in names]
+        told = []
+    return {**dict.fromkeys(properties, ""), **(told[0] if told else {})}
 
 
 def changed(paths: Sequence[str]) -> int:
@@ -103,7 +129,12 @@ def state(unit: Unit, said: dict[str, str]) -> State:
 
 def states(units: Mapping[str, Unit]) -> dict[str, State]:
     """Return the state of each unit, by its name. systemd is asked once for all."""
-    told = show(list(units)) if units else []
+    try:
+        told = show(list(units), PROPERTIES) if units else []
+    except (OSError, subprocess.SubprocessError):
+        told = []
+    if len(told) != len(units):
+        told = [{} for _ in units]
     return {name: state(units[name], told[number]) for number, name in enumerate(units)}
 
 

@@ -41,6 +41,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from ..client import only_to_service
+from ..host import units
 from ..installation import RECORD
 
 ROOT = Path("/var/lib/mlflow-models")
@@ -125,9 +126,11 @@ def unit(instance: str) -> str:
 
 def state(instance: str) -> dict[str, str]:
     """Return what systemd says of a deployment's unit."""
-    properties = "ActiveState,UnitFileState,MainPID,ActiveEnterTimestamp,Result,ExecMainStatus"
-    said = run("systemctl", "show", f"--property={properties}", unit(instance)).stdout
-    return dict(line.split("=", 1) for line in said.splitlines())
+    properties = (
+        "ActiveState", "UnitFileState", "MainPID", "ActiveEnterTimestamp", "Result",
+        "ExecMainStatus",
+    )  # fmt: skip
+    return units.ask(unit(instance), *properties, times="pretty")
 
 
 # the registry ------------------------------------------------------------------------------------
@@ -479,9 +482,9 @@ def last_words(instance: str, since: str) -> str:
     """Return what a unit said of a start that failed: our own sentence, or else its last lines."""
     journal = ("journalctl", "--no-pager", "--output=cat", since, f"_SYSTEMD_UNIT={unit(instance)}")
     ended = state(instance)
-    if ended.get("Result") == "oom-kill":
+    if ended["Result"] == "oom-kill":
         return "It took more memory than mlflow_model_serving_memory_mb."
-    if ended.get("Result") in ("signal", "core-dump"):
+    if ended["Result"] in ("signal", "core-dump"):
         return f"It crashed: {signal.Signals(int(ended['ExecMainStatus'])).name}."
     if said := run(*journal, "--priority=err..err", "--lines=1").stdout.strip():
         return shown(said)
@@ -501,7 +504,7 @@ def retire(host: Host, instance: str, seconds: int) -> None:
     """Stop a deployment that gets no new requests, once those it has are answered."""
     socket, now = f"/run/mlflow-model/{instance}/http.sock", state(instance)
     deadline = time.monotonic() + seconds
-    tables = [Path("/proc", process, "net/unix") for process in ("self", now.get("MainPID", "0"))]
+    tables = [Path("/proc", process, "net/unix") for process in ("self", now["MainPID"] or "0")]
     while time.monotonic() < deadline:
         # Its listening socket has the flag 00010000, each connection with the same path none.
         lines = [line.split() for table in tables if table.exists()

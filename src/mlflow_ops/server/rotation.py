@@ -37,6 +37,7 @@ from urllib.parse import unquote, urlsplit
 
 from .. import installation, program
 from ..client import Server
+from ..host import units
 from ..settings import authentication, read_file, rotation, with_password
 from .database import connect
 
@@ -139,9 +140,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def shown(name: str) -> str:
     """Return a property of the unit."""
-    return run(
-        "systemctl", "show", "--timestamp=unix", "--value", f"--property={name}", UNIT
-    ).stdout.strip()
+    return units.ask(UNIT, name)[name]
 
 
 def restart() -> None:
