@@ -603,4 +603,3 @@ def main() -> None:
     error = bucket.see_to()
     said = {"changes": bucket.changes, "skipped": bucket.skipped, "date": bucket.date}
     print(json.dumps({**said, "error": error}))
-

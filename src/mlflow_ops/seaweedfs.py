@@ -7,7 +7,6 @@ import grp
 import json
 import os
 import platform
-import re
 import secrets
 import shutil
 import string
@@ -23,6 +22,7 @@ from typing import Any
 
 from . import host
 from .host import accounts, units
+from .remedies import remedy
 
 WAIT = 15.0  # seconds in which SeaweedFS has read its file of keys
 Identities = dict[str, list[dict[str, str]]]
@@ -164,31 +164,24 @@ class Source:
             if self.wheelhouse
             else "Run it again; if it stays so, look at what seaweedfs_index_url serves"
         )
-        remedies = [
-            (
-                "No space left on device",
-                "the disk is full. Free some, or set seaweedfs_root to a larger file system",
+        remedies = {
+            "No space left on device": (
+                "the disk is full. Free some, or set seaweedfs_root to a larger file system"
             ),
-            (
-                "(?i)do not match the hashes|hash(es)? mismatch|bad(zip| crc)",
-                f"the package is not the one that this role pins. {other}",
+            "(?i)do not match the hashes|hash(es)? mismatch|bad(zip| crc)": (
+                f"the package is not the one that this role pins. {other}"
             ),
-            (
-                "(?i)certificate|SSL",
+            "(?i)certificate|SSL": (
                 "the index' certificate is not trusted there. Set seaweedfs_ca_bundle to a PEM "
-                "file on that host with the right CA",
+                "file on that host with the right CA"
             ),
-            (
-                "(?i)no matching distribution|from versions. none",
+            "(?i)no matching distribution|from versions. none": (
                 f"the index ({self.index_url or 'PyPI'}) cannot be reached from there, or does "
                 "not have the package. Look at seaweedfs_index_url and seaweedfs_proxy; a host "
-                "without a network takes seaweedfs_wheelhouse",
+                "without a network takes seaweedfs_wheelhouse"
             ),
-        ]
-        for pattern, means in remedies:
-            if re.search(pattern, said):
-                return means
-        return (
+        }
+        return remedy(said, remedies) or (
             f"look at seaweedfs_index_url ({self.index_url or 'not set: PyPI'}) and "
             f"seaweedfs_proxy ({self.proxy or 'not set'}); a host without a network takes "
             "seaweedfs_wheelhouse"

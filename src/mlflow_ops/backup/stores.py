@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ..remedies import remedy
 from .sets import MANIFEST, Artifact, Trouble
 
 SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -223,10 +224,9 @@ class Store:
         lines = [re.sub(r"^[\d/]+ [\d:]+ ", "", line) for line in stderr.strip().splitlines()]
         said = next((line for line in lines if line.startswith("ERROR")), (lines or ["?"])[-1])
         said = " ".join(re.sub(r"\s*(status code|request id|host id):.*", "", said).split())
-        for pattern, remedy in REMEDIES.items():
-            if re.search(pattern, stderr):
-                words = remedy.format(said=said, prefix=self.s3_prefix, place=self.variable)
-                return f"{self.place} {words}"
+        if words := remedy(stderr, REMEDIES):
+            facts = {"said": said, "prefix": self.s3_prefix, "place": self.variable}
+            return f"{self.place} {words.format(**facts)}"
         hint = f" Look at the {self.s3_prefix}* variables." if self.s3_prefix else ""
         return f"{self.place}: rclone {verb}: {said}{hint}"
 

@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
+from .. import remedies
 from ..settings import databases, read_settings
 from . import guard_places
 
@@ -238,10 +239,10 @@ def remedy(kind: str, uri: str, error: str) -> str:
         "sslmode": options.get("sslmode", ""),
         "said": said,
     }
-    for pattern, text in REMEDIES.items():
-        if re.search(pattern, error):
-            return text.format(**facts)
-    return f"{error} Look at the mlflow_server_database_* variables."
+    return (
+        remedies.remedy(error, REMEDIES).format(**facts)
+        or f"{error} Look at the mlflow_server_database_* variables."
+    )
 
 
 def check_fit(kind: str, uri: str, connection: Any, connections: dict[str, int]) -> None:
