@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from mlflow_ops import doctor, installed
+from mlflow_ops.doctor import patient, report, tls
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_doctor"
@@ -49,7 +50,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def only(check: str, **asked: Any) -> list[Any]:
     """Make one check of what was asked, and return what it finds."""
     [one] = [one for one in doctor.CHECKS if one.name == check]
-    return list(one.look(doctor.Patient({"kind": "host", **ASKED, **asked})))
+    return list(one.look(patient.Patient({"kind": "host", **ASKED, **asked})))
 
 
 def words(found: list[Any]) -> str:
@@ -91,7 +92,7 @@ def test_a_check_that_breaks_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> N
         raise KeyError("canary")
 
     def unseen(_: Any) -> Any:
-        raise doctor.Unseen("it is dark")
+        raise report.Unseen("it is dark")
 
     def well(_: Any) -> Any:
         return iter(())
@@ -100,12 +101,12 @@ def test_a_check_that_breaks_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> N
         doctor,
         "CHECKS",
         [
-            doctor.Check("one", ("host",), (), breaks),
-            doctor.Check("two", ("host",), ("one",), well),
-            doctor.Check("three", ("host",), ("two",), well),
-            doctor.Check("four", ("host",), (), unseen),
-            doctor.Check("five", ("host",), ("four",), well),
-            doctor.Check("six", ("client",), (), breaks),
+            report.Check("one", ("host",), (), breaks),
+            report.Check("two", ("host",), ("one",), well),
+            report.Check("three", ("host",), ("two",), well),
+            report.Check("four", ("host",), (), unseen),
+            report.Check("five", ("host",), ("four",), well),
+            report.Check("six", ("client",), (), breaks),
         ],
     )
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -113,13 +114,13 @@ def test_a_check_that_breaks_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> N
         "only root sees it": ["services"]
     }
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    report = doctor.examine({"kind": "host", **ASKED})
-    assert report["looked"] == ["five"]
-    assert report["unseen"] == {"first, one": ["two", "three"], "it is dark": ["four"]}
-    [finding] = report["findings"]
+    said = doctor.examine({"kind": "host", **ASKED})
+    assert said["looked"] == ["five"]
+    assert said["unseen"] == {"first, one": ["two", "three"], "it is dark": ["four"]}
+    [finding] = said["findings"]
     assert (finding["severity"], finding["check"]) == ("error", "one")
     assert "KeyError in breaks, line " in finding["what"]
-    assert "canary" not in json.dumps(report)
+    assert "canary" not in json.dumps(said)
 
 
 def status(directory: Path, **said: Any) -> str:
@@ -153,7 +154,7 @@ def test_backup(tmp_path: Path) -> None:
         assert "-i inventories/team playbooks/backup.yml" in words(found)
     [none] = only("backup", backup_status=str(tmp_path / "none"))
     assert none.severity == "note"
-    with pytest.raises(doctor.Unseen):
+    with pytest.raises(report.Unseen):
         only("backup", backup_status="")
 
 
@@ -171,7 +172,7 @@ def test_drop_ins_of_other_roles_are_not_made_by_hand(
     file.parent.mkdir()
     file.write_text(text)
     state = {"Id": "nginx.service", "DropInPaths": str(file)}
-    monkeypatch.setattr(doctor, "show", lambda _: [state])
+    monkeypatch.setattr(doctor.services, "show", lambda _: [state])
     found = only("units", units=["nginx.service"])
     assert bool(found) == bool(said)
     assert said in words(found)
@@ -188,7 +189,7 @@ def test_drop_ins_of_other_roles_are_not_made_by_hand(
     ],
 )
 def test_clocks(seconds: float, severity: str, word: str) -> None:
-    found = list(doctor.skew(seconds, "the server's"))
+    found = list(tls.skew(seconds, "the server's"))
     assert [one.severity for one in found] == ([severity] if severity else [])
     assert word in words(found)
 
@@ -200,10 +201,10 @@ def test_a_clock_that_nobody_keeps(
     """Asked of the kernel; in a container it is another host's affair, and said to be unseen."""
     kernel = type("Kernel", (), {"adjtimex": staticmethod(lambda _: returned)})
     monkeypatch.setattr(ctypes, "CDLL", lambda _: kernel)
-    monkeypatch.setattr(doctor, "in_container", lambda: False)
+    monkeypatch.setattr(doctor.machine, "in_container", lambda: False)
     assert len(only("clock")) == findings
-    monkeypatch.setattr(doctor, "in_container", lambda: True)
-    with pytest.raises(doctor.Unseen):
+    monkeypatch.setattr(doctor.machine, "in_container", lambda: True)
+    with pytest.raises(report.Unseen):
         only("clock")
 
 
@@ -258,7 +259,7 @@ def refusal(code: int, message: str = "") -> ssl.SSLCertVerificationError:
     ],
 )  # fmt: skip
 def test_certificates_that_are_refused(refused: OSError, said: list[str]) -> None:
-    finding = doctor.distrust(
+    finding = tls.distrust(
         "https://m.example.com", "m.example.com", refused, ("/b.pem", "REQUESTS_CA_BUNDLE"),
         "mlflow_x", "ansible-playbook again",
     )  # fmt: skip
@@ -359,7 +360,8 @@ def test_credentials(
     """Refused ones are named by the login, never with the password."""
     file = tmp_path / ".mlflow/credentials"
     file.parent.mkdir()
-    monkeypatch.setattr(doctor, "CREDENTIALS", file)
+    for part in (doctor.client, patient):
+        monkeypatch.setattr(part, "CREDENTIALS", file)
     file.write_text("[mlflow]\nmlflow_tracking_username = ada\nmlflow_tracking_password = canary")
     file.chmod(0o644)
     found = only("credentials", kind="client", tracking_uri=server(search=(401, "")))
@@ -384,7 +386,7 @@ def test_a_proxy_is_seen_as_mlflow_would_use_it(
     found = only("proxy", kind="client", tracking_uri=uri)
     assert "Add 127.0.0.1 to NO_PROXY" in words(found)
     assert "the proxy http://127.0.0.1:9," in words(found)
-    with pytest.raises(doctor.Unseen):
+    with pytest.raises(report.Unseen):
         only("connection", kind="client", tracking_uri=uri)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     for check in ("proxy", "name", "connection", "answer"):
@@ -444,7 +446,7 @@ def test_programs_changed_by_hand_or_of_another_release(
     there = (tmp_path / "new").rename(tmp_path / installed.digest(tmp_path / "new"))
     current = tmp_path / "current"
     current.symlink_to(there.name)
-    monkeypatch.setattr(doctor, "INSTALLED", current)
+    monkeypatch.setattr(doctor.services, "INSTALLED", current)
     assert only("file modes", tools=str(there)) == []
     said = f"warning: {current} is not what these playbooks install"
     assert words(only("file modes", tools=str(tmp_path / "another"))).startswith(said)
@@ -496,13 +498,13 @@ def test_places_that_the_guard_refuses_now_are_said(
         asked.append(json.loads(given))
         return subprocess.CompletedProcess(command, 0, json.dumps(answer))
 
-    monkeypatch.setattr(doctor.Patient, "as_service", as_service)
-    monkeypatch.setattr(doctor, "INSTALLED", tmp_path)
+    monkeypatch.setattr(patient.Patient, "as_service", as_service)
+    monkeypatch.setattr(patient, "INSTALLED", tmp_path)
     said = words(only("database", settings=str(settings)))
     assert said.startswith("note: 2 experiments share a directory. They go on as they were")
     assert asked[0]["artifacts"] == {"destination": "/srv/a", "roots": ["/srv/b"]}
-    monkeypatch.setattr(doctor, "INSTALLED", tmp_path / "none")
-    with pytest.raises(doctor.Unseen, match=r"there is no .*/none; .*scenario3.* brings it"):
+    monkeypatch.setattr(patient, "INSTALLED", tmp_path / "none")
+    with pytest.raises(report.Unseen, match=r"there is no .*/none; .*scenario3.* brings it"):
         only("database", settings=str(settings))
 
 
@@ -514,7 +516,7 @@ def test_bundles_go_by_mlflow_s_order(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     def seen() -> tuple[str, str]:
         asked = {"kind": "client", **ASKED, "environment": str(tmp_path)}
-        bundle: tuple[str, str] = doctor.Patient(asked).server_bundle
+        bundle: tuple[str, str] = patient.Patient(asked).server_bundle
         return bundle
 
     assert seen() == (str(certifi), "")
