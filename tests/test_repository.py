@@ -82,7 +82,7 @@ OTHERS = {"train.py", "-m ipykernel_launcher"}
 def programs() -> Iterator[tuple[Path, str]]:
     """Yield the files that say which programs are started on hosts, and what they say, in words."""
     for path in (
-        path for name in ("roles", "playbooks", "src") for path in ROOT.glob(f"{name}/**/*")
+        path for name in ("roles", "playbooks", "plugins", "src") for path in ROOT.glob(f"{name}/**/*")
     ):
         if path.suffix in (".yml", ".j2", ".py") and "meta" not in path.parts:
             text = re.sub(r"(?m)^\s*#(?!!).*$", "", path.read_text())
@@ -101,7 +101,7 @@ def test_no_python_takes_modules_from_where_others_write() -> None:
                 assert ISOLATED.fullmatch(found[1]), f"{path.relative_to(ROOT)}: {words!r}"
         if path.suffix == ".py" and text.startswith("#!"):
             assert text.startswith("#!/usr/bin/python3 -Es "), path.relative_to(ROOT)
-    assert seen > 50
+    assert seen > 35  # what the module program starts, it starts in one place
 
 
 def test_make_alone_prints_the_targets() -> None:
