@@ -29,9 +29,7 @@ def test_what_nobody_asks_for_is_not_looked_for() -> None:
     assert host.look({})["root"] == (os.geteuid() == 0)
 
 
-def test_every_question_has_an_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_question_has_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the names that plugins/modules/host_look.py describes."""
     question = {
         "about": "s1", "contents": [], "databases": [], "environments": [], "files": [],

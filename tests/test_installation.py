@@ -146,7 +146,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     }  # fmt: skip
     keep = {
         "ansible.builtin.copy": {
-            "content": "{{ found | to_json }}", "dest": f"{folder}/{{{{ inventory_hostname }}}}.json",
+            "content": "{{ found | to_json }}",
+            "dest": f"{folder}/{{{{ inventory_hostname }}}}.json",
         },
         "check_mode": False,
     }  # fmt: skip
@@ -259,7 +260,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         names = [path.stem for path in sorted(place.glob("templates/*.j2"))]
         write = {
             "ansible.builtin.template": {
-                "src": f"{place}/templates/{{{{ name }}}}.j2", "dest": f"{folder}/{role}/{{{{ name }}}}",
+                "src": f"{place}/templates/{{{{ name }}}}.j2",
+                "dest": f"{folder}/{role}/{{{{ name }}}}",
                 "mode": "0600",
             },
             "loop": names, "loop_control": {"loop_var": "name"},

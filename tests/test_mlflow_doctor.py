@@ -69,7 +69,7 @@ def test_it_asks_for_just_what_the_role_sends() -> None:
 def test_where_a_server_is_stands_in_its_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it; and on a host that should have a server, and has no record, nothing is in place."""
+    """All of it. Without one, nothing is where it is looked for, and another check says so."""
     place = {"environment": "/srv/e", "config_dir": "/srv/c", "user": "u", "unit": "x.service"}
     written(monkeypatch, tmp_path, **place)
     sent = {name: asked for name, asked in ASKED.items() if name not in OF_RECORD}
