@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from records import written
 
 from mlflow_ops import host
 from mlflow_ops.host import accounts, files, mlflow, nginx, ports, units, ways
@@ -28,16 +29,18 @@ def test_what_nobody_asks_for_is_not_looked_for() -> None:
     assert host.look({})["root"] == (os.geteuid() == 0)
 
 
-def test_every_question_has_an_answer(tmp_path: Path) -> None:
+def test_every_question_has_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the names that plugins/modules/host_look.py describes."""
     question = {
         "about": "s1", "contents": [], "databases": [], "environments": [], "files": [],
-        "free": [str(tmp_path / "not/there/yet")], "keeps_addresses": False, "machine": True,
+        "free": [str(tmp_path / "not/there/yet")], "installation": True, "keeps_addresses": False,
+        "machine": True,
         "nginx": True, "pairs": [], "paths": [], "ports": [], "python_modules": ["json", "no_such"],
         "texts": [], "tools": "/usr/local/lib/mlflow/current", "units": {},
         "users": [ME, "nobody-of-that-name"], "ways": {},
     }  # fmt: skip
     assert question.keys() == host.ANSWERS.keys()
+    here = written(monkeypatch, tmp_path, user=ME)
     found = host.look(question)
     module = Path(host.__file__).parents[3] / "plugins/modules/host_look.py"
     told = module.read_text().partition("RETURN")[2]
@@ -50,6 +53,19 @@ def test_every_question_has_an_answer(tmp_path: Path) -> None:
     assert found["users"]["nobody-of-that-name"] == {"exists": False, "person": False}
     assert found["users"][ME]["exists"]
     assert found["keeps_addresses"]
+    assert found["installation"] == here.facts() and here.user == ME
+
+
+def test_without_a_record_there_is_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where it is of another release; only who asks is told."""
+    written(monkeypatch, tmp_path)
+    (tmp_path / "installation.json").write_text("{}")
+    assert host.look({"installation": True})["installation"] == {}
+    (tmp_path / "installation.json").unlink()
+    assert host.look({"installation": True})["installation"] == {}
+    assert "installation" not in host.look({"installation": False})
 
 
 def test_a_wrong_question_is_answered_with_what_can_be_asked() -> None:

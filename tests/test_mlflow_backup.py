@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from records import written
 from refusals import refused
 
 from mlflow_ops import settings
@@ -392,6 +393,7 @@ NAMES: dict[str, tuple[str, bool, bool]] = {
 def test_no_name_ends_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Whoever may log an artifact names it."""
     target, encrypted, good = NAMES[name]
+    written(monkeypatch, tmp_path)
     (tmp_path / "good\ufffd").touch()
     source: Any = Listed(tmp_path, [sets.Artifact(path, 3, "t") for path in {"0/good", name}])
     made = run.Backup({"MLFLOW_BACKUP_TARGET": target})
@@ -560,10 +562,8 @@ def play(tmp_path: Path, task: dict[str, Any], variables: dict[str, Any]) -> tup
     }  # fmt: skip
     (tmp_path / "playbook.yml").write_text(yaml.safe_dump([tasks]))
     asked = {
-        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-        "mlflow_backup_environment": "/opt/mlflow/current",
-        **variables,
-    }
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}", **variables,
+    }  # fmt: skip
     done = subprocess.run(
         [ANSIBLE, "-i", "localhost,", tmp_path / "playbook.yml", "-e", json.dumps(asked)],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -595,8 +595,7 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
 def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what each bad input was answered with."""
     cases = {case: variables for case, (variables, _) in BAD_INPUT.items()}
-    common = {"mlflow_backup_environment": "/opt/mlflow/current"}
-    return refused(tmp_path_factory.mktemp("bad"), cases, "mlflow_backup", **common).errors
+    return refused(tmp_path_factory.mktemp("bad"), cases, "mlflow_backup").errors
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)

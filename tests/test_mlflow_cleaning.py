@@ -1,11 +1,11 @@
 """The role mlflow_cleaning: ages, whose files are whose, and what it refuses before it changes."""
 
 import argparse
-import sys
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from records import interpreter, saved
 from refusals import refused
 
 from mlflow_ops import gc
@@ -72,14 +72,15 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a size in words": (
         {"mlflow_cleaning_journal_max_size": "1 GB"}, ["mlflow_cleaning_journal_max_size", "500M"],
     ),
-    "a relative directory": (
-        {"mlflow_cleaning_directories": ["/srv", "srv"]}, ["mlflow_cleaning_directories"],
-    ),
     "no such time": (
         {"mlflow_cleaning_schedule": "at night"}, ["mlflow_cleaning_schedule", "at night"],
     ),
+    "no such span of time": (
+        {"mlflow_cleaning_journal_max_age": "a while"},
+        ["mlflow_cleaning_journal_max_age", "a while"],
+    ),
     "no server": (
-        {"mlflow_cleaning_environment": "/nowhere"}, ["no /nowhere", "ops.mlflow.scenario2"],
+        {}, ["There is no /etc/mlflow/installation.json", "ops.mlflow.scenario2"],
     ),
 }  # fmt: skip
 
@@ -88,10 +89,11 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str]]] = {
 def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what each bad input was answered with, on a host that has a server."""
     folder = tmp_path_factory.mktemp("bad")
-    (folder / "bin").mkdir()
-    (folder / "bin/python").symlink_to(sys.executable)
-    cases = {case: variables for case, (variables, _) in BAD_INPUT.items()}
-    common = {"mlflow_cleaning_environment": str(folder)}
+    (folder / "without").mkdir()
+    without = interpreter(folder / "without", folder / "without/installation.json")
+    cases: dict[str, Any] = {case: variables for case, (variables, _) in BAD_INPUT.items()}
+    cases["no server"] = {"ansible_python_interpreter": without}
+    common = {"ansible_python_interpreter": interpreter(folder, saved(folder))}
     return refused(folder, cases, "mlflow_cleaning", **common).errors
 
 

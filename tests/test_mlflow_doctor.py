@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
+from records import written
 
 from mlflow_ops import doctor, installed
 from mlflow_ops.doctor import patient, report, tls
@@ -34,6 +35,8 @@ ASKED: dict[str, Any] = {
     "units": [], "files": [], "certificates": [], "certificate_days": 21, "backup_status": "",
     "disks": {}, "free_mb": 0, "project": "", "tracking_uri": "", "store": "",
 }  # fmt: skip
+
+OF_RECORD = {"settings", "unit", "user", "backup_status"}  # what a host says itself
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +64,29 @@ def words(found: list[Any]) -> str:
 def test_it_asks_for_just_what_the_role_sends() -> None:
     """What the program looks up is what vars/main.yml tells it, no more and no less."""
     sent = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__mlflow_doctor_asked"]
-    assert set(sent) == {*ASKED, "kind"}
+    assert {*sent} - {"server"} == {*ASKED, "kind"} - OF_RECORD
+
+
+def test_where_a_server_is_stands_in_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it. Without one, nothing is where it is looked for, and another check says so."""
+    place = {"environment": "/srv/e", "config_dir": "/srv/c", "user": "u", "unit": "x.service"}
+    written(monkeypatch, tmp_path, **place)
+    sent = {name: asked for name, asked in ASKED.items() if name not in OF_RECORD}
+    backups = "/var/lib/mlflow-backup/status.json"
+    found = {"settings": "/srv/c/server.env", "backup_status": backups, "user": "u",
+             "unit": "x.service", "environment": "/srv/e"}  # fmt: skip
+    asked = {**sent, "server": True, "environment": "/of/a/client"}
+    assert doctor.of_record(asked) == {**asked, **found}
+    written(monkeypatch, tmp_path, **place, leader=False)
+    assert doctor.of_record(asked)["backup_status"] == ""
+    (tmp_path / "installation.json").unlink()
+    found = {"settings": "/etc/mlflow/server.env", "backup_status": backups, "user": "mlflow",
+             "unit": "mlflow.service", "environment": "/of/a/client"}  # fmt: skip
+    assert doctor.of_record(asked) == {**asked, **found}
+    other = {**sent, "server": False, "environment": "/of/a/client"}
+    assert doctor.of_record(other) == {**other, **dict.fromkeys(OF_RECORD, "")}
 
 
 @pytest.mark.parametrize("version, said", {"2.22.5": 1, "3.15.2": 0, "": 0}.items())

@@ -42,7 +42,7 @@ def render(tmp_path: Path) -> Render:
                 "ansible_python_interpreter": "{{ ansible_playbook_python }}",
                 "mlflow_server_environment": "/opt/mlflow/current",
                 "__mlflow_server_found": {**HOST, **(host or {})},
-                "__mlflow_server_schema": {"stdout": json.dumps(SCHEMA)},
+                "__mlflow_server_schema": {"answer": SCHEMA},
             },
             "tasks": [{
                 "ansible.builtin.template": {

@@ -84,14 +84,14 @@ def test_an_archive_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.M
 def test_names_in_a_store_are_text_of_one_line(tmp_path: Path) -> None:
     """They stand in the last words of the playbook, for people, or in those it fails with."""
     names = ["0/lïnk", "0/a\n  next  sudo sh b", "0/\x1b]0;c\x07\x9b2J"]
-    report = json.dumps({"failure": f"No {names[1]}{names[2]}", "carried": 0, "links": names})
+    report = {"failure": f"No {names[1]}{names[2]}", "carried": 0, "links": names}
     role = ROOT / "roles/mlflow_promote"
     *_, fail = yaml.safe_load((role / "tasks/carry.yml").read_text())
     words = "{{ [mlflow_promote_links, ansible_failed_result.msg] | to_json }}"
     show = {
         "hosts": "localhost", "connection": "local", "gather_facts": False,
         "vars_files": [f"{role}/defaults/main.yml", f"{role}/vars/main.yml"],
-        "vars": {"mlflow_promote_source": "/s", "__mlflow_promote_run": {"stdout_lines": [report]}},
+        "vars": {"mlflow_promote_source": "/s", "__mlflow_promote_run": {"answer": report}},
         "tasks": [{"block": [fail], "rescue": [
             {"ansible.builtin.copy": {"content": words, "dest": f"{tmp_path}/words"}}]}],
     }  # fmt: skip
@@ -134,7 +134,7 @@ def test_who_logs_in(tmp_path: Path) -> None:
         "mlflow_server_state_dir": "/var/lib/mlflow", "mlflow_promote_source": "/home/ada/mlruns",
         "__mlflow_promote_directory": {"path": "/var/tmp/x"},  # noqa: S108 not made
     }  # fmt: skip
-    result = "{{ [__mlflow_promote_command, __mlflow_promote_login.password] | to_json }}"
+    result = "{{ [__mlflow_promote_arguments, __mlflow_promote_login.password] | to_json }}"
     show = {
         "hosts": "localhost", "connection": "local", "gather_facts": False,
         "vars_files": [

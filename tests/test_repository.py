@@ -140,7 +140,9 @@ OTHERS = {"train.py", "-m ipykernel_launcher"}
 def programs() -> Iterator[tuple[Path, str]]:
     """Yield the files that say which programs are started on hosts, and what they say, in words."""
     for path in (
-        path for name in ("roles", "playbooks", "src") for path in ROOT.glob(f"{name}/**/*")
+        path
+        for name in ("roles", "playbooks", "plugins", "src")
+        for path in ROOT.glob(f"{name}/**/*")
     ):
         if path.suffix in (".yml", ".j2", ".py") and "meta" not in path.parts:
             text = re.sub(r"(?m)^\s*#(?!!).*$", "", path.read_text())

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from cryptography.fernet import Fernet
+from records import written
 
 from mlflow_ops import certificate_pair
 from mlflow_ops.client import Server
@@ -225,9 +226,10 @@ def test_while_a_backup_is_made(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is said at once, and nothing is begun."""
+    written(monkeypatch, tmp_path)
     holder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    monkeypatch.setattr(sys, "argv", ["mlflow-rotation", verb, str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["mlflow-rotation", verb])
     assert rotation.main() == 1
     assert "A backup or a cleaning is at work" in capsys.readouterr().err
     os.close(holder)

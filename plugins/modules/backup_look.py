@@ -119,7 +119,7 @@ def main() -> None:
     try:
         found = look.look(**asked)
     except (installation.NotInstalled, OSError) as error:
-        module.fail_json(msg=installation.not_here(str(error), called))
+        module.fail_json(msg=installation.not_here(error, called))
     module.exit_json(changed=False, **found)
 
 

@@ -29,6 +29,7 @@ options:
         C(mode) and C(sha256) what they should be. C(digest) where the digest of what is there is
         to be told. C(by) is a user with whose rights to look, where others may have put a link.
       - C(free), a list of paths.
+      - C(installation), whether to tell what the record of what is installed says.
       - C(keeps_addresses), whether to try if systemd can keep addresses from a unit.
       - C(machine), whether to tell how large the host is, and what it is called.
       - C(nginx), whether to look at Debian's nginx.
@@ -116,6 +117,11 @@ digests:
 free_mb:
   description: By path, the room in MB in the nearest directory above it that there is.
   returned: if C(free) is asked for
+  type: dict
+installation:
+  description: The record of what is installed, as M(ops.mlflow.installation) returns it; empty
+    without a server.
+  returned: if C(installation) is asked for
   type: dict
 keeps_addresses:
   description: Whether systemd can keep addresses from a unit; true where it was not to be tried.

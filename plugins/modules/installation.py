@@ -62,7 +62,7 @@ def main() -> None:
     except (installation.NotInstalled, PermissionError) as error:
         if module.params["required"]:
             called = module.params["playbook_called"]
-            module.fail_json(msg=installation.not_here(str(error), called))
+            module.fail_json(msg=installation.not_here(error, called))
     module.exit_json(changed=False, installation=facts)
 
 

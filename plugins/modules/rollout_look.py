@@ -103,7 +103,7 @@ def main() -> None:
     try:
         found = rollout_look.look(**question)
     except (installation.NotInstalled, OSError) as error:
-        module.fail_json(msg=installation.not_here(str(error), called))
+        module.fail_json(msg=installation.not_here(error, called))
     module.exit_json(changed=False, question=question, **found)
 
 

@@ -91,15 +91,21 @@ def read(record: Path | None = None) -> Installation:
         raise NotInstalled(f"{record} is of another release of these playbooks.") from error
 
 
-def not_here(why: str, called: str) -> str:
-    """Return what a module says of a host without a record.
+def not_here(why: Exception, called: str) -> str:
+    """Return what a module says of a host without a record, or with one that it may not read.
 
     Args:
-        why: what is missing, as a sentence.
+        why: what read() has raised.
         called: how a playbook is called, with `%s` for its name.
     """
+    host = socket.gethostname()
+    if isinstance(why, PermissionError):
+        return (
+            f"This needs root on {host}, where {why.filename} is not for others to read. Set "
+            "become: true in the play, or connect as root. Nothing was changed."
+        )
     return (
-        f"There is no MLflow service of this release on {socket.gethostname()}. {why} Run "
+        f"There is no MLflow service of this release on {host}. {why} Run "
         f"{called % 'scenario2'} or {called % 'scenario3'} first, with the mlflow_version that "
         "serves now, if one does. Nothing was changed."
     )

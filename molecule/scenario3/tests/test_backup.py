@@ -182,10 +182,9 @@ def test_restored_elsewhere_with_the_identity_alone(
 def test_versions_instead_of_copies(lab: Lab, notes: str) -> None:
     """Nothing is copied, and what was overwritten or deleted since comes back all the same."""
     use = (
-        "grep -E '_(USER|ENVIRONMENT)=' /etc/mlflow/backup.env > /root/versions\n"
-        "echo MLFLOW_BACKUP_TARGET=/var/backups/mlflow >> /root/versions\n"
+        "echo MLFLOW_BACKUP_TARGET=/var/backups/mlflow > /root/versions\n"
         "echo MLFLOW_BACKUP_ARTIFACTS=versioning >> /root/versions\n"
-        'b() { mlflow-backup --settings /root/versions "$@"; }\n'
+        'b() { mlflow-backup --settings - "$@" < /root/versions; }\n'
     )
     lab.root(SERVER, f"{use} b prepare; b create")
     [manifest] = json.loads(lab.root(SERVER, f"{use} b list --json"))
