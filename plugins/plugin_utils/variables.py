@@ -35,6 +35,12 @@ GONE = {
     "mlflow_switch_settings": f"{RECORD}; mlflow_server_config_dir sets it",
     "mlflow_switch_unit": RECORD,
     "mlflow_switch_user": f"{RECORD}; mlflow_server_user sets it",
+    "smoke_admin_password_file": f"{RECORD}; mlflow_server_config_dir sets it",
+    "smoke_admin_user": f"{RECORD}; mlflow_server_auth_admin_user sets it",
+    "smoke_server_python": f"{RECORD}; mlflow_root says where environments are",
+    "smoke_server_settings": f"{RECORD}; mlflow_server_config_dir sets it",
+    "smoke_server_state_dir": f"{RECORD}; mlflow_server_state_dir sets it",
+    "smoke_server_user": f"{RECORD}; mlflow_server_user sets it",
 }
 
 

@@ -207,13 +207,17 @@ def test_the_new_version_does_not_come_up(lab: Lab, unharmed: str, what: str) ->
     assert "The old version serves the old data again" in said
 
 
+# The smoke's part `look` of scenario 3, which comes after all that is logged, reads them there.
+NOWHERE = ["--settings", "/nowhere"]
+
+
 @each_host
 def test_the_smoke_fails(lab: Lab, unharmed: str) -> None:
     """What was logged while the new version was on trial is not lost, either."""
     arguments = ["--tracking-uri", "http://localhost:5000", "--artifacts", "/", "--database", "/"]
     wrong: dict[str, dict[str, Any]] = {
         SQLITE: {"smoke_arguments": arguments},
-        POSTGRESQL: {"smoke_server_settings": "/nowhere"},
+        POSTGRESQL: {"smoke_arguments": NOWHERE},
     }
     said = upgrade(lab, unharmed, smoke=True, **wrong[unharmed])
     assert "failed while the new version was on trial" in said
@@ -295,7 +299,7 @@ def test_an_upgrade_within_3(lab: Lab, before: Callable[..., Any], host: str) ->
     assert (held["unknown"], held["gone"]) == ([], [])
     threes = as_person(lab, host, "threes").splitlines()[-1]
     known.update(snapshot(lab, host))  # with what has come to it
-    said = upgrade(lab, host, smoke=True, smoke_server_settings="/nowhere")
+    said = upgrade(lab, host, smoke=True, smoke_arguments=NOWHERE)
     assert "failed while the new version was on trial" in said
     assert serves(lab, host) == MIDDLE
     assert snapshot(lab, host) == known
