@@ -22,7 +22,7 @@ options:
   part:
     description:
       - Of V(scenario3), the part that is run. V(access) reads how people log in at the server.
-        C(python -m mlflow_smoke scenario3 --help) describes the others.
+        C(mlflow_smoke scenario3 --help) describes the others.
     type: str
     choices: ['', access, begin, log, see, look, end]
     default: ''

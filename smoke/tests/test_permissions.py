@@ -12,7 +12,7 @@ from mlflow_smoke import http, parts
 from mlflow_smoke.names import OF_B
 from mlflow_smoke.report import CheckFailedError, Kind, Report
 
-from mlflow_ops import client
+from mlflow_ops.host import ports
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -97,7 +97,7 @@ def test_a_login_is_told_to_the_server_alone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(parts, "TOOLS", SOURCE)
     monkeypatch.setattr(socket.socket, "connect", socket.socket.connect)  # back again, at the end
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(client, "listeners", lambda *_: {1000})
+    monkeypatch.setattr(ports, "users", lambda *_: {1000})
     with serve(Fake()) as fake:
         report = Report("scenario2", "here")
         options = argparse.Namespace(scenario="scenario2", part="begin", tracking_uri=fake.address)
