@@ -561,7 +561,9 @@ def consult(tmp_path: Path, *arguments: str, **variables: Any) -> subprocess.Com
             {"all": {"hosts": {
                 "here": {"ansible_connection": "local",
                          "ansible_python_interpreter": sys.executable},
-                "away": {"ansible_host": "127.0.0.1", "ansible_port": 9},
+                # With a module in the pipe Ansible may say that the pipe broke, and not why.
+                "away": {"ansible_host": "127.0.0.1", "ansible_port": 9,
+                         "ansible_pipelining": False},
             }}}
         )
     )  # fmt: skip
