@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from records import written
 
-from mlflow_ops import host
+from mlflow_ops import host, installation
 from mlflow_ops.host import accounts, files, mlflow, nginx, ports, units, ways
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -509,3 +509,14 @@ def test_any_python_of_a_host_can_look() -> None:
     for program in {"/usr/bin/python3", sys.executable}:
         if Path(program).exists():
             subprocess.run([program, "-I", "-c", code, source], check=True)
+
+
+def test_a_record_of_another_release_is_not_a_host_without_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server would not be measured, and nobody be told."""
+    monkeypatch.setattr(installation, "RECORD", tmp_path / "installation.json")
+    assert host.look({"installation": True})["installation"] == {}
+    (tmp_path / "installation.json").write_text("{}")
+    with pytest.raises(installation.OtherRelease):
+        host.look({"installation": True})

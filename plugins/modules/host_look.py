@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.mlflow_ops import host
+from ..module_utils.mlflow_ops import host, installation
 
 DOCUMENTATION = """
 module: host_look
@@ -199,7 +199,7 @@ def main() -> None:
     question = module.params["question"]
     try:
         found = host.look(question)
-    except host.UnknownQuestion as error:
+    except (host.UnknownQuestion, installation.OtherRelease) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, question=question, **found)
 

@@ -13,7 +13,6 @@ or bad.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -233,8 +232,12 @@ def main() -> None:
     asked = parser.parse_args()
     here = None
     # One that came later is not this user's to read: the role's next run measures it too.
-    with contextlib.suppress(installation.NotInstalled, PermissionError):
+    try:
         here = installation.read()
+    except installation.OtherRelease as error:
+        sys.exit(str(error))
+    except (installation.NotInstalled, PermissionError):
+        pass
     if here:
         become(here.user, read_settings())  # having read the administrator's password as root
     found = [*measure(asked, here)]

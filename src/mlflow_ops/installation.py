@@ -19,6 +19,10 @@ class NotInstalled(Exception):
     """There is no record on this host, or one of another release; the message is a sentence."""
 
 
+class OtherRelease(NotInstalled):
+    """There is a record, and this release cannot read it."""
+
+
 @dataclass(frozen=True)
 class Installation:
     """Where things are.
@@ -77,7 +81,7 @@ def read(record: Path | None = None) -> Installation:
     Args:
         record: the file; by default RECORD.
 
-    Raises NotInstalled where there is no such file, PermissionError where it is not for this user.
+    Raises NotInstalled where there is no such file, OtherRelease, PermissionError where it is not for this user.
     """
     record = record or RECORD
     try:
@@ -88,7 +92,7 @@ def read(record: Path | None = None) -> Installation:
             error
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise NotInstalled(f"{record} is of another release of these playbooks.") from error
+        raise OtherRelease(f"{record} is of another release of these playbooks.") from error
 
 
 def not_here(why: Exception, called: str) -> str:

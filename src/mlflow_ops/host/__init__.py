@@ -6,7 +6,6 @@ for costs nothing. Nothing here changes a host.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
@@ -38,10 +37,16 @@ def root_and_systemd() -> Facts:
 
 
 def installed_here() -> Facts:
-    """Return what the record on this host says of its server; nothing without a server."""
-    with contextlib.suppress(installation.NotInstalled, PermissionError):
+    """Return what the record on this host says of its server; nothing without a server.
+
+    Raises OtherRelease where it cannot be read.
+    """
+    try:
         return installation.read().facts()
-    return {}
+    except installation.OtherRelease:
+        raise
+    except (installation.NotInstalled, PermissionError):
+        return {}
 
 
 def python_modules(names: list[str]) -> dict[str, bool]:
