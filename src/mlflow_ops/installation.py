@@ -81,7 +81,8 @@ def read(record: Path | None = None) -> Installation:
     Args:
         record: the file; by default RECORD.
 
-    Raises NotInstalled where there is no such file, OtherRelease, PermissionError where it is not for this user.
+    Raises NotInstalled where there is no such file, OtherRelease where it cannot be read,
+    PermissionError where it is not for this user.
     """
     record = record or RECORD
     try:
