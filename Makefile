@@ -3,12 +3,14 @@
 
 # The Python of the tools: 3.11 or later.
 PYTHON ?= python3
-# Passed on to ansible-playbook or pytest: make scenario1 ARGS="-e mlflow_local_store=sqlite"
+# Passed on to ansible-playbook, pytest or audited_lock.py: make scenario1 ARGS="-e mlflow_local_store=sqlite"
 ARGS ?=
 SCENARIO ?=
 BENCH ?=
-# What `make wheelhouse` fetches wheels for.
-MLFLOW ?= 3.17.2
+# What `make audited-lock` locks, and `make wheelhouse` fetches wheels for.
+MLFLOW ?= $(shell sed -n 's/^mlflow_version: //p' roles/mlflow/defaults/main.yml)
+# The lock that `make wheelhouse` goes by.
+LOCK ?= roles/mlflow/files/locks/mlflow-$(MLFLOW).txt
 HOST_PYTHON ?= 3.11
 HOST_ARCH ?= x86_64
 
@@ -18,7 +20,7 @@ UV := UV_SYSTEM_CERTS=true .venv/bin/uv
 COMPILE := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 help: ## Print this
-	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-13s%s\n", $$1, $$2 }'
 
 scenario1: $(TOOLS) ## Give this account a local MLflow, and prove it
 	ansible-playbook playbooks/scenario1.yml $(ARGS)
@@ -53,11 +55,11 @@ unit: $(TOOLS) ## Run the tests that need no container
 bench: $(TOOLS) ## Measure speed and size, all or BENCH=scenario1
 	python -m bench $(BENCH)
 
-wheelhouse: $(TOOLS) ## Fill wheelhouse/ for hosts without a network (MLFLOW=3.17.2 HOST_PYTHON=3.11 HOST_ARCH=x86_64)
+wheelhouse: $(TOOLS) ## Fill wheelhouse/ for hosts without a network (MLFLOW=... HOST_PYTHON=3.11 HOST_ARCH=x86_64)
 	mkdir -p wheelhouse
 	# uv decides what the lock means for that Python and platform, pip downloads it.
 	$(COMPILE) --no-deps --python-version $(HOST_PYTHON) --python-platform $(HOST_ARCH)-manylinux_2_28 \
-	  roles/mlflow/files/locks/mlflow-$(MLFLOW).txt --output-file wheelhouse/lock.txt
+	  $(LOCK) --output-file wheelhouse/lock.txt
 	cat roles/seaweedfs/files/seaweedfs.txt >> wheelhouse/lock.txt
 	pip download --quiet --no-deps --require-hashes --only-binary=:all: --dest wheelhouse --requirement wheelhouse/lock.txt \
 	  --python-version $(HOST_PYTHON) --implementation cp \
@@ -67,6 +69,9 @@ lock: $(TOOLS) ## Resolve every lock anew
 	$(COMPILE) --universal --upgrade --python-version 3.11 requirements.in --output-file requirements.txt
 	cd roles/mlflow/files && for name in uv $(patsubst roles/mlflow/files/%.in,%,$(wildcard roles/mlflow/files/locks/*.in)); do \
 	  $(CURDIR)/$(COMPILE) --universal --upgrade --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
+
+audited-lock: $(TOOLS) ## Make the lock of one version, if it has no known holes (MLFLOW=3.18.1 ARGS="--service osv")
+	python tools/audited_lock.py $(ARGS) $(MLFLOW)
 
 docs: $(TOOLS) ## Write the variable tables anew from the roles' specs
 	python docs/generate.py
@@ -90,4 +95,4 @@ $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	.venv/bin/python -W ignore -m compileall -qq -j 0 -x 'ansible_collections|/tests?/' .venv/lib || true
 	touch $@
 
-.PHONY: help scenario1 scenario2 scenario3 test images lint unit molecule bench wheelhouse lock docs clean
+.PHONY: help scenario1 scenario2 scenario3 test images lint unit molecule bench wheelhouse lock audited-lock docs clean

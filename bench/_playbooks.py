@@ -18,14 +18,18 @@ STORE = ROOT / "roles" / "seaweedfs"
 WITHOUT_SMOKE = ("--skip-tags", "smoke")
 
 
+def default_version() -> str:
+    """Return the version of MLflow that the playbooks install."""
+    return str(yaml.safe_load((ROLE / "defaults/main.yml").read_text())["mlflow_version"])
+
+
 def bring_scripts(host: Host) -> None:
     """Copy the scripts by hand onto a host, and the roles' locks, which they install by."""
-    version = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())["mlflow_version"]
     for script in sorted(HERE.glob("scenario*-*.sh")):
         host.copy(script)
     host.copy(ROLE / "files" / "uv.txt")
     host.copy(STORE / "files" / "seaweedfs.txt")
-    host.copy(ROLE / "files" / "locks" / f"mlflow-{version}.txt", "lock.txt")
+    host.copy(ROLE / "files" / "locks" / f"mlflow-{default_version()}.txt", "lock.txt")
 
 
 def bring_smoke(host: Host) -> None:

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Stop, migrate, start, and the seconds that it took: what an upgrade is without a backup or a way back.
-#   upgrade-bare.sh forward   from 2.22.5 to 3.17.2
-#   upgrade-bare.sh back      to 2.22.5, with what the last upgrade of the playbook saved
+#   upgrade-bare.sh forward 2.22.5 3.17.2   from one version to another
+#   upgrade-bare.sh back    2.22.5          to the first, with what the last upgrade of the playbook saved
 set -eu
 cd /opt/mlflow
-old=$(ls -d 2.22.5-*) new=$(ls -d 3.17.2-*)
+old=$(ls -d "$2"-*)
 as_service() { runuser -u mlflow -- env HOME=/nonexistent "$@"; }
 
 if [ "$1" = forward ]; then
+    new=$(ls -d "$3"-*)
     . /etc/mlflow/server.env
     began=$(date +%s.%N)
     systemctl stop mlflow
@@ -20,9 +21,9 @@ if [ "$1" = forward ]; then
     systemctl start mlflow
     echo "$(date +%s.%N) - $began" | python3 -c 'print(eval(input()))'
 else
-    saved=$(ls -d /var/lib/mlflow-switch/*-2.22.5/databases | tail -1)
+    saved=$(ls -d /var/lib/mlflow-switch/*-"$2"/databases | tail -1)
     systemctl stop mlflow
-    as_service "$old/bin/python" /usr/local/lib/mlflow/database.py load "$saved"
+    as_service "$old/bin/python" -Es /usr/local/lib/mlflow/current database load "$saved"
     ln -sfn "$old" current
     systemctl start mlflow
 fi

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from bench._figures import Figure, in_turn, ratio
 from bench._hosts import Host, fresh_host
-from bench._playbooks import HERE, WITHOUT_SMOKE
+from bench._playbooks import HERE, WITHOUT_SMOKE, default_version
 from bench.scenario3 import CLIENT, SERVER, VARIABLES
 
-OLD = '--extra-vars={"mlflow_version": "2.22.5", "mlflow_server_accept_unguarded": true}'
+FROM = "2.22.5"
+OLD = f'--extra-vars={{"mlflow_version": "{FROM}", "mlflow_server_accept_unguarded": true}}'
 
 
 def measure() -> Iterator[Figure]:
@@ -37,13 +38,13 @@ def outage(host: Host, scenario: str, database: str, *variables: str) -> Figure:
         said = host.playbook("playbooks/upgrade.yml", *WITHOUT_SMOKE, *variables)
         seconds = re.search(r"did not serve for ([0-9.]+) s", said)
         assert seconds, said  # noqa: S101
-        host.ssh("sudo sh upgrade-bare.sh back")
+        host.ssh(f"sudo sh upgrade-bare.sh back {FROM}")
         return float(seconds[1])
 
     def by_hand() -> float:
-        seconds = float(host.ssh("sudo sh upgrade-bare.sh forward").splitlines()[-1])
-        host.ssh("sudo sh upgrade-bare.sh back")
-        return seconds
+        said = host.ssh(f"sudo sh upgrade-bare.sh forward {FROM} {default_version()}")
+        host.ssh(f"sudo sh upgrade-bare.sh back {FROM}")
+        return float(said.splitlines()[-1])
 
     samples = in_turn(3, {"playbook": by_playbook, "bare commands": by_hand})
     name = f"upgrade: outage with {database} / stop, migrate, start"

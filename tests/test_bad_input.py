@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from refusals import refused
+from versions import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = "roles/mlflow/files/locks/mlflow-3.17.2.txt"
@@ -24,7 +25,7 @@ CASES: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "unknown version": (
         {"mlflow_version": "9.9.9"},
-        ["no lock for MLflow 9.9.9", "2.22.5, 3.15.2, 3.17.2", "mlflow_lock", "group_vars"],
+        ["no lock for MLflow 9.9.9", ", ".join(reversed(SHIPPED)), "mlflow_lock", "group_vars"],
     ),
     "a lock of another version": (
         {"mlflow_version": "3.16.0", "mlflow_lock": str(ROOT / LOCK)},

@@ -1,7 +1,6 @@
 """The role certificate: which certificates of one's own it takes, and when the CA signs anew."""
 
 import datetime
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -179,13 +178,14 @@ def test_good_input_is_taken(answers: dict[str, str], case: str) -> None:
     assert not answers[case] or "This needs root" in answers[case]
 
 
-# name: (what differs from a host in order, whether there is something to do)
+# name: (variables that differ from those of a host in order, whether there is something to do)
 STATES: dict[str, tuple[dict[str, object], bool]] = {
     "in order": ({}, False),
     "nothing there": ({"pem": "", "pair": False}, True),
     "a key of another": ({"pair": False}, True),
     "a key that all can read": ({"amiss": ["/etc/ssl/mlflow/mlflow.key"]}, True),
-    "other names": ({"names": ["DNS:mlflow.example.com", "DNS:more.example.com"]}, True),
+    "other names": ({"certificate_names": [*NAMES, "more.example.com"]}, True),
+    "the same names": ({"certificate_names": ["MLflow.example.com", *NAMES]}, False),
     "an old CA's": ({"pem": certificate(MINE, NAMES, 300, OTHER)}, True),
     "a CA that makes way for another": ({"trusted": "both"}, True),
     "another CA's certificate beside it": ({"ca": certificate(OTHER, [], 3000)}, True),
@@ -203,14 +203,15 @@ def test_what_is_due(tmp_path: Path) -> None:
         "ca": ca,
         "trusted": ca,
         "amiss": [],
-        "names": ["DNS:mlflow.example.com"],
     }
     hosts: dict[str, dict[str, object]] = {
-        state: {
-            "seen": json.dumps({**in_order, **differs}),
-            "due": due,
-        }
-        for state, (differs, due) in STATES.items()
+        state: {**in_order, **differs, "due": due} for state, (differs, due) in STATES.items()
+    }
+    directory = "/etc/ssl/mlflow"
+    found = {
+        "texts": {f"{directory}/mlflow.pem": "{{ pem }}", f"{directory}/ca.pem": "{{ ca }}"},
+        "pairs": {f"{directory}/mlflow.pem": "{{ pair }}"},
+        "amiss": "{{ amiss }}",
     }
     said = play(
         tmp_path,
@@ -219,13 +220,20 @@ def test_what_is_due(tmp_path: Path) -> None:
         {"ansible.builtin.import_role": {"name": "certificate", "public": True}, "when": False},
         {
             "ansible.builtin.set_fact": {
-                "__certificate_probe": {"stdout": "{{ seen }}"},
-                "__certificate_ca_seen": {
-                    "pem": ca,
-                    "trusted": "{{ (seen | from_json).trusted }}",
-                },
+                "__certificate_found": found,
+                "__certificate_ca_seen": {"pem": ca, "trusted": "{{ trusted }}"},
             }
         },
         {"ansible.builtin.assert": {"that": "__certificate_due == due"}},
     )
     assert said.count("All assertions passed") == len(STATES), said
+
+
+def test_names_as_certificates_say_them(tmp_path: Path) -> None:
+    """Names without capitals, addresses in their short form; sorted, each once."""
+    names = ["MLflow.example.com", "2001:DB8:0::7", "192.0.2.7", "mlflow.example.com"]
+    subjects = ["DNS:mlflow.example.com", "IP:192.0.2.7", "IP:2001:db8::7"]
+    same = "names | ops.mlflow.certificate_subjects == subjects"
+    hosts: dict[str, dict[str, object]] = {"one": {"names": names, "subjects": subjects}}
+    said = play(tmp_path, hosts, {"ansible.builtin.assert": {"that": same}})
+    assert said.count("All assertions passed") == 1, said

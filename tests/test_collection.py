@@ -95,6 +95,8 @@ def test_roles_name_nothing_of_a_clone() -> None:
             text = path.read_text()
             assert not re.search(r"playbooks/\w|role_path[^\n]*\.\./", text), path
             named |= {*re.findall(r"playbook \| format\('(\w+)'\)", text)}
+    for path in [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("src/**/*.py")]:
+        named |= {*re.findall(r"called % ['\"](\w+)['\"]", path.read_text())}
     assert {"backup", "scenario2"} <= named <= {*PLAYBOOKS}
 
 

@@ -3,29 +3,17 @@
 The messages are those that PostgreSQL 15 and psycopg 3.3 gave when it was tried.
 """
 
-import importlib.util
 import sqlite3
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from mlflow_ops.server import database
+
 PASSWORD = "p@ss:/?#[]%&' \"ä{host}"  # noqa: S105
 FOUND = 'connection failed: connection to server at "192.0.2.7", port 5432 failed: '
-
-
-@pytest.fixture(scope="module")
-def schema() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "mlflow_database", ROOT / "roles/mlflow_server/files/database.py"
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # what was said: words that the answer must have
@@ -81,26 +69,26 @@ SAID = {
 
 
 @pytest.mark.parametrize("said", SAID)
-def test_each_failure_has_a_remedy(schema: ModuleType, said: str) -> None:
+def test_each_failure_has_a_remedy(said: str) -> None:
     uri = (
         f"postgresql+psycopg://{quote('ml/flow', safe='')}:{quote(PASSWORD, safe='')}@db:5433/runs"
         "?sslmode=verify-full&sslrootcert=/etc/ssl/x.pem"
     )
-    answer = schema.remedy("tracking", uri, said)
+    answer = database.remedy("tracking", uri, said)
     for word in SAID[said]:
         assert word in answer
     assert "p@ss" not in answer
     assert "{" not in answer
 
 
-def test_authentication_has_a_database_of_its_own(schema: ModuleType) -> None:
-    answer = schema.remedy(
+def test_authentication_has_a_database_of_its_own() -> None:
+    answer = database.remedy(
         "auth", "postgresql+psycopg://m@/u?host=%2Frun", 'database "u" does not exist'
     )
     assert "mlflow_server_auth_database" in answer
 
 
-def test_to_look_at_a_database_leaves_nothing(schema: ModuleType, tmp_path: Path) -> None:
+def test_to_look_at_a_database_leaves_nothing(tmp_path: Path) -> None:
     """Not even SQLite's log, which it begins for a reader too; where there is one, it is read."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     writer = sqlite3.connect(tmp_path / "mlflow.db")
@@ -108,14 +96,14 @@ def test_to_look_at_a_database_leaves_nothing(schema: ModuleType, tmp_path: Path
     writer.execute("CREATE TABLE alembic_version (version_num TEXT)")
     writer.execute("INSERT INTO alembic_version VALUES ('a1')")
     writer.commit()
-    assert schema.tables_and_revision("tracking", uri) == (1, "a1")  # what only the log has
+    assert database.tables_and_revision("tracking", uri) == (1, "a1")  # what only the log has
     writer.close()
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
-    assert schema.tables_and_revision("tracking", uri) == (1, "a1")
+    assert database.tables_and_revision("tracking", uri) == (1, "a1")
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
-def test_places_are_told_from_what_the_database_has(schema: ModuleType, tmp_path: Path) -> None:
+def test_places_are_told_from_what_the_database_has(tmp_path: Path) -> None:
     writer = sqlite3.connect(tmp_path / "mlflow.db")
     writer.executescript("""
         CREATE TABLE experiments (experiment_id INTEGER, name TEXT, artifact_location TEXT);
@@ -130,7 +118,7 @@ def test_places_are_told_from_what_the_database_has(schema: ModuleType, tmp_path
             ('m', 3, '/etc', NULL, 'None'), ('m', 4, NULL, NULL, 'Deleted_Internal');
     """)
     writer.close()
-    assert schema.elsewhere(f"sqlite:///{tmp_path}/mlflow.db", "/srv/a", []) == [
+    assert database.elsewhere(f"sqlite:///{tmp_path}/mlflow.db", "/srv/a", []) == [
         "1 model versions are outside of mlflow_server_artifacts_destination: m 3 (/etc)",
         "1 experiments share a directory with another: b (/srv/a/1/b)",
         "1 model versions come from the directory of an experiment and name no run of it: "
@@ -162,15 +150,13 @@ class Connection:
         ((97, -1, -1), 40, ["mlflow_server_workers to 16"]),
     ],
 )
-def test_connections(
-    schema: ModuleType, row: tuple[Any, ...], workers: int, words: list[str]
-) -> None:
+def test_connections(row: tuple[Any, ...], workers: int, words: list[str]) -> None:
     """What all servers may open, against the least of what limits them."""
     asked = {"servers": 1, "workers": workers, "pools": 3, "each": 15}
     if not words:
-        schema.check_connections(Connection(*row), **asked)
+        database.check_connections(Connection(*row), **asked)
         return
-    with pytest.raises(schema.Unfit) as refused:
-        schema.check_connections(Connection(*row), **asked)
+    with pytest.raises(database.Unfit) as refused:
+        database.check_connections(Connection(*row), **asked)
     for word in words:
         assert word in str(refused.value)

@@ -9,12 +9,13 @@ from collections.abc import Iterable, MutableMapping
 from types import SimpleNamespace
 from typing import Any
 
-import guard
-import guard_places
 import pytest
-from guard_places import Place, Refused, Roots
+from versions import DEFAULT, GUARDED
 
-TABLE = guard.table("3.17.2", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+from mlflow_ops.server import guard, guard_places
+from mlflow_ops.server.guard_places import Place, Refused, Roots
+
+TABLE = guard.table(DEFAULT, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 API = "/api/2.0/mlflow"
 
 # Method, path: what the guard says before it knows who asks; empty where it goes on to MLflow.
@@ -122,6 +123,11 @@ def test_a_switch_or_a_version_opens_what_it_is_about() -> None:
         found = opened.find(*dataset)
         assert found
         assert found.who == who
+    # What a newer MLflow brings is not there before it.
+    skill, schedule = "/api/3.0/mlflow/skills/@us/one", "/ajax-api/3.0/mlflow/issues/schedule/state"
+    for method, path, who in (("DELETE", skill, "member"), ("POST", schedule, "administrator")):
+        assert guard.table("3.18.0", on).find(method, path) == guard.Rule(who)
+        assert guard.table("3.17.2", on).find(method, path) is None
     # MLflow runs jobs unless it is told not to.
     assert guard.switched_on({}) == ["jobs"]
 
@@ -153,7 +159,7 @@ def test_keepers_and_administrators_are_asked_for_by_name() -> None:
 
 
 def test_the_table_has_each_route_once() -> None:
-    for version in ("3.17.2", "3.15.2"):
+    for version in GUARDED:
         found = [route[:2] for route in guard.table(version, {}).routes]
         assert len(found) == len(set(found))
 
@@ -382,6 +388,12 @@ LOCATIONS = {
     "mlflow-artifacts:/10/x": False,
     "mlflow-artifacts:/8/x": False,
     "mlflow-artifacts:/007": False,
+    # What MLflow's registry of skills keeps there is not to be judged by an experiment around it.
+    "mlflow-artifacts:/skills": False,
+    "mlflow-artifacts:/Skills/one": False,
+    "s3://bucket/team/skills/@us/one": False,
+    "s3://shared/models/skills": True,
+    "mlflow-artifacts:/skillset": True,
     "s3://bucket/team/ada": False,
     "s3://bucket/team/ada/deep": False,
     "s3://bucket/team/ada/deep/er": False,

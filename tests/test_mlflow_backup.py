@@ -3,7 +3,6 @@
 That copies are whole, encrypted and restorable is seen on hosts: molecule/*/tests/test_backup.py.
 """
 
-import importlib
 import json
 import math
 import os
@@ -11,12 +10,15 @@ import pwd
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from records import written
 from refusals import refused
+
+from mlflow_ops import settings
+from mlflow_ops.backup import drill, run, sets, stores, unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_backup"
@@ -27,34 +29,27 @@ LAST = "20261118T110640Z"
 NEXT = "20261119T110640Z"
 
 
-@pytest.fixture(scope="module")
-def sets() -> ModuleType:
-    return importlib.import_module("backup_sets")
-
-
 @pytest.fixture
-def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The program, with a state directory of its own."""
-    module = importlib.import_module("backup")
-    monkeypatch.setattr(module, "STATE", tmp_path)
-    return module
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state directory of the test's own."""
+    monkeypatch.setattr(run, "STATE", tmp_path)
 
 
-def test_a_name_is_its_moment(sets: ModuleType) -> None:
+def test_a_name_is_its_moment() -> None:
     assert sets.name(MOMENT) == LAST
     assert sets.seconds(LAST) == int(MOMENT)
 
 
-def manifest(sets: ModuleType, stamp: str, *artifacts: Any) -> str:
+def manifest(stamp: str, *artifacts: Any) -> str:
     """Return a manifest's text."""
     databases = {"tracking": {"file": "tracking.db", "sha256": "d" + stamp, "counts": {}}}
     asked = {"set": stamp, "databases": databases, "files": [{"file": "s", "sha256": "s"}]}
     return str(sets.written(asked, artifacts))
 
 
-def test_a_manifest_is_read_as_it_was_written(sets: ModuleType) -> None:
+def test_a_manifest_is_read_as_it_was_written() -> None:
     artifact = sets.Artifact("1/a b/ü", 3, "2026-11-18T11:06:39.5Z", "abc", LAST)
-    text = manifest(sets, NEXT, artifact)
+    text = manifest(NEXT, artifact)
     found, artifacts = sets.read(NEXT, text)
     assert artifacts == [artifact]
     assert sets.files(found, artifacts) == {
@@ -63,9 +58,9 @@ def test_a_manifest_is_read_as_it_was_written(sets: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "a/../../../b", "a//b"])
-def test_a_manifest_does_not_reach_out_of_its_set(sets: ModuleType, path: str) -> None:
+def test_a_manifest_does_not_reach_out_of_its_set(path: str) -> None:
     """Who writes into a target that is not encrypted does not write elsewhere on this host."""
-    text = manifest(sets, LAST, sets.Artifact(path, 3, "t", "abc", LAST))
+    text = manifest(LAST, sets.Artifact(path, 3, "t", "abc", LAST))
     with pytest.raises(sets.Trouble, match="it names a file"):
         sets.read(LAST, text)
 
@@ -79,14 +74,14 @@ def test_a_manifest_does_not_reach_out_of_its_set(sets: ModuleType, path: str) -
         lambda text: text.replace('"digest"', '"digets"'),
     ],
 )
-def test_a_damaged_manifest_is_named(sets: ModuleType, damage: Any) -> None:
-    text = manifest(sets, LAST, sets.Artifact("a", 3, "t", "abc", LAST))
+def test_a_damaged_manifest_is_named(damage: Any) -> None:
+    text = manifest(LAST, sets.Artifact("a", 3, "t", "abc", LAST))
     with pytest.raises(sets.Trouble, match=f"Set {LAST} is damaged: manifest.json"):
         sets.read(LAST, damage(text))
 
 
-def test_an_old_manifest_is_not_taken_for_a_newer_one(sets: ModuleType) -> None:
-    text = manifest(sets, LAST)
+def test_an_old_manifest_is_not_taken_for_a_newer_one() -> None:
+    text = manifest(LAST)
     with pytest.raises(sets.Trouble, match=f"Set {NEXT} is damaged: .* that of set {LAST}"):
         sets.read(NEXT, text)
     assert sets.read(None, text)[0]["set"] == LAST
@@ -95,13 +90,12 @@ def test_an_old_manifest_is_not_taken_for_a_newer_one(sets: ModuleType) -> None:
 @pytest.mark.parametrize("variable", ["recipient", "identity"])
 def test_what_is_not_encrypted_is_not_taken_for_what_is(tmp_path: Path, variable: str) -> None:
     """Who can write in the target takes key.json away, and puts sets of his own there."""
-    stores = importlib.import_module("backup_stores")
     settings = {
         "MLFLOW_BACKUP_TARGET": str(tmp_path / "without-key.json"),
         f"MLFLOW_BACKUP_{variable.upper()}": "AGE",
     }
-    with pytest.raises(stores.Trouble, match=f"no key.json.* mlflow_backup_{variable} says"):
-        stores.Target(settings).open()
+    with pytest.raises(sets.Trouble, match=f"no key.json.* mlflow_backup_{variable} says"):
+        stores.Target(settings, tmp_path).open()
 
 
 @pytest.mark.parametrize(
@@ -120,8 +114,6 @@ def test_a_target_of_somebody_else_is_not_taken_for_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, key: str, opened: str, taken: bool
 ) -> None:
     """Everybody can encrypt sets of his own to a public key, and whoever has its identity reads."""
-    stores = importlib.import_module("backup_stores")
-    monkeypatch.setattr(stores, "KEY_FILE", tmp_path / "backup.key")
     if own:
         (tmp_path / "backup.key").write_text(f"{own}\n")
     monkeypatch.setattr(stores, "age", lambda *_, **__: opened)
@@ -130,13 +122,13 @@ def test_a_target_of_somebody_else_is_not_taken_for_ours(
         "MLFLOW_BACKUP_TARGET": "s3://b/p", "MLFLOW_BACKUP_IDENTITY": "AGE",
         "MLFLOW_BACKUP_KEY": stores.mark(key) if key else "",
     }  # fmt: skip
-    target = stores.Target(settings)
+    target = stores.Target(settings, tmp_path)
     known = {"recipient": "age1", "key": stores.mark(opened)}
     if taken:
         older = {**known, "key": known["key"][:16]}
         assert target._password(known) == target._password(older) == opened
         return
-    with pytest.raises(stores.Trouble, match=f"key {known['key']}, and .* set mlflow_backup_key"):
+    with pytest.raises(sets.Trouble, match=f"key {known['key']}, and .* set mlflow_backup_key"):
         target._password(known)
 
 
@@ -151,10 +143,10 @@ CHANGES: dict[str, tuple[dict[str, Any], int | None, bool]] = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_only_what_no_set_has_is_copied(sets: ModuleType, case: str) -> None:
+def test_only_what_no_set_has_is_copied(case: str) -> None:
     change, size, copied = CHANGES[case]
     old = "20261101T000000Z"
-    usual = {"path": "a", "size": 3, "modified": "2026-11-18T11:06:39.500000000Z"}
+    usual: dict[str, Any] = {"path": "a", "size": 3, "modified": "2026-11-18T11:06:39.500000000Z"}
     before = [sets.Artifact(**usual, sha256="abc", set=old)]
     there = {} if size is None else {f"{old}/artifacts/a": size}
     now = sets.Artifact(**{**usual, **change})
@@ -166,16 +158,14 @@ def test_only_what_no_set_has_is_copied(sets: ModuleType, case: str) -> None:
     "modified, copied",
     [("2026-11-18T11:06:39.000000000Z", True), ("2026-11-18T11:06:37.000000000Z", False)],
 )
-def test_an_object_of_the_backup_s_second_is_copied_again(
-    sets: ModuleType, modified: str, copied: bool
-) -> None:
+def test_an_object_of_the_backup_s_second_is_copied_again(modified: str, copied: bool) -> None:
     """S3 says no more than the second: it could have been written twice in it."""
     artifact = sets.Artifact("a", 3, modified, "abc", LAST)
     _, fresh = sets.to_copy([artifact], [artifact], MOMENT, {artifact.file: 3})
     assert bool(fresh) == copied
 
 
-def test_what_did_not_arrive_is_told_from_what_did(sets: ModuleType) -> None:
+def test_what_did_not_arrive_is_told_from_what_did() -> None:
     """The copy's own size counts, since a file may have been written anew after it was listed."""
     arrived, lost, damaged = (sets.Artifact(path, 3, "t") for path in ("a", "b", "c"))
     done, missing = sets.copied([arrived, lost, damaged], NEXT, {"a": "abc"}, {"a": 5, "c": 3})
@@ -194,14 +184,14 @@ RETENTION: dict[str, tuple[list[float], int, int, list[float]]] = {
 
 
 @pytest.mark.parametrize("case", RETENTION)
-def test_retention(sets: ModuleType, case: str) -> None:
+def test_retention(case: str) -> None:
     ages, days, least, gone = RETENTION[case]
     stamps = [sets.name(MOMENT - age * 86400) for age in ages]
     expected = [sets.name(MOMENT - age * 86400) for age in gone]
     assert sets.expired(stamps, MOMENT, days, least) == expected
 
 
-def test_a_file_goes_when_no_kept_set_needs_it(sets: ModuleType) -> None:
+def test_a_file_goes_when_no_kept_set_needs_it() -> None:
     """Of sets that are expired or unfinished; never what is somebody else's."""
     there = [
         "20260101T000000Z/manifest.json", "20260101T000000Z/artifacts/needed",
@@ -215,7 +205,7 @@ def test_a_file_goes_when_no_kept_set_needs_it(sets: ModuleType) -> None:
     ]  # fmt: skip
 
 
-def test_amounts_and_ages_for_people(sets: ModuleType) -> None:
+def test_amounts_and_ages_for_people() -> None:
     amounts = [sets.amount(count) for count in (0, 999, 1000, 15_500, 3.2e9, 5e15)]
     assert amounts == ["0 bytes", "999 bytes", "1.0 kB", "16 kB", "3.2 GB", "5000 TB"]
     ages = [sets.ago(span) for span in (5, 60, 7199, 7200, 86400, 172800)]
@@ -238,21 +228,22 @@ STATUS: dict[str, tuple[dict[str, Any], list[str], bool]] = {
 
 
 @pytest.mark.parametrize("case", STATUS)
-def test_the_alarm(backup: ModuleType, case: str) -> None:
+@pytest.mark.usefixtures("state")
+def test_the_alarm(case: str) -> None:
     says, words, alarm = STATUS[case]
-    backup.note(max_age_hours=30, **says)
-    assert (backup.STATE / "status.json").stat().st_mode & 0o777 == 0o644
+    run.note(max_age_hours=30, **says)
+    assert (run.STATE / "status.json").stat().st_mode & 0o777 == 0o644
     if alarm:
-        with pytest.raises(backup.Trouble) as raised:
-            backup.status(MOMENT)
+        with pytest.raises(sets.Trouble) as raised:
+            run.status(MOMENT)
         sentence = str(raised.value)
     else:
-        sentence = backup.status(MOMENT)
+        sentence = run.status(MOMENT)
     for word in words:
         assert word in sentence
 
 
-def test_files_of_later_runs_are_left_out(backup: ModuleType, tmp_path: Path) -> None:
+def test_files_of_later_runs_are_left_out(tmp_path: Path) -> None:
     """One that an earlier run has written anew since is not: MLflow replaces it by a new file."""
     moments = []
     for name in ("early", "late"):
@@ -267,37 +258,35 @@ def test_files_of_later_runs_are_left_out(backup: ModuleType, tmp_path: Path) ->
     (tmp_path / "new").rename(tmp_path / "early/file")
     names = ["early/file", "late/file", "gone/file"]
     between = (moments[0] + moments[1]) / 2
-    assert backup.born_after(tmp_path, names, between) == {"late/file"}
-    assert backup.born_after(tmp_path, names, moments[1] + 1) == set()
+    assert run.born_after(tmp_path, names, between) == {"late/file"}
+    assert run.born_after(tmp_path, names, moments[1] + 1) == set()
 
 
-def test_root_writes_only_where_nobody_else_can(backup: ModuleType, tmp_path: Path) -> None:
+def test_root_writes_only_where_nobody_else_can(tmp_path: Path) -> None:
     """Whoever may rename a directory puts a link in its place while it is written."""
     place = tmp_path / "open"
     place.mkdir()
     place.chmod(0o777)
-    with pytest.raises(backup.Trouble, match=f"{place} is not root's alone. Name a directory"):
-        backup.of_root(place / "set")
-    with pytest.raises(backup.Trouble, match="fetched anew"):
-        backup.of_root(place, whole=True)
-    assert backup.of_root(Path("/tmp/set")) == Path("/tmp/set"), "others' names are safe there"  # noqa: S108 not made
+    with pytest.raises(sets.Trouble, match=f"{place} is not root's alone. Name a directory"):
+        run.of_root(place / "set")
+    with pytest.raises(sets.Trouble, match="fetched anew"):
+        run.of_root(place, whole=True)
+    assert run.of_root(Path("/tmp/set")) == Path("/tmp/set"), "others' names are safe there"  # noqa: S108 not made
 
 
-def test_a_fetched_set_that_is_the_service_s_by_now_is_read_with_care(
-    backup: ModuleType, sets: ModuleType, tmp_path: Path
-) -> None:
-    text = manifest(sets, LAST)
+def test_a_fetched_set_that_is_the_service_s_by_now_is_read_with_care(tmp_path: Path) -> None:
+    text = manifest(LAST)
     (tmp_path / "elsewhere").write_text(text)
     file = tmp_path / "fetched/manifest.json"
     file.parent.mkdir()
     file.write_text(text)
-    assert backup.fetched_before(file.parent)
+    assert run.fetched_before(file.parent)
     file.unlink()
     file.symlink_to(tmp_path / "elsewhere")
-    assert not backup.fetched_before(file.parent)
+    assert not run.fetched_before(file.parent)
     file.unlink()
     os.mkfifo(file)
-    assert not backup.fetched_before(file.parent), "and nobody waits for a writer"
+    assert not run.fetched_before(file.parent), "and nobody waits for a writer"
 
 
 # As rclone does, it waits for a pipe that is put there when it comes to a file.
@@ -320,7 +309,6 @@ def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: int
 ) -> None:
     """The service may put one there at any time, and it ends or holds up no backup."""
-    stores = importlib.import_module("backup_stores")
     source, target = tmp_path / "source", tmp_path / "target"
     (tmp_path / "rclone").write_text(RCLONE)
     (tmp_path / "rclone").chmod(0o755)
@@ -338,7 +326,7 @@ def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
         (source / name).write_text(f"{name}\n")
     here, there = stores.Store.directory(source), stores.Store.directory(target)
     if attempts == 1:
-        with pytest.raises(stores.Trouble, match=r"nothing was copied for .* pipes in the place"):
+        with pytest.raises(sets.Trouble, match=r"nothing was copied for .* pipes in the place"):
             here.copy("bac", "", there, "")
         return
     here.copy("bac", "", there, "")
@@ -349,10 +337,11 @@ def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
 
 
 def test_what_moves_is_told_from_what_stalls() -> None:
-    stores = importlib.import_module("backup_stores")
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        ["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin and process.stdout
-        process.stdin.write(bytes(50_000))
+        process.stdin.write("x" * 50_000)
         process.stdin.flush()
         process.stdout.read(50_000)
         before = stores.transferred(process)
@@ -401,14 +390,13 @@ NAMES: dict[str, tuple[str, bool, bool]] = {
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name[:9])
-def test_no_name_ends_a_backup(
-    backup: ModuleType, sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_no_name_ends_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Whoever may log an artifact names it."""
     target, encrypted, good = NAMES[name]
+    written(monkeypatch, tmp_path)
     (tmp_path / "good\ufffd").touch()
-    source = Listed(tmp_path, [sets.Artifact(path, 3, "t") for path in {"0/good", name}])
-    made = backup.Backup({"MLFLOW_BACKUP_TARGET": target})
+    source: Any = Listed(tmp_path, [sets.Artifact(path, 3, "t") for path in {"0/good", name}])
+    made = run.Backup({"MLFLOW_BACKUP_TARGET": target})
     made.target.local = None  # nobody asks for room there
     made.target.store = source if encrypted else made.target.plain
     for method in ("sizes", "hashes"):
@@ -420,7 +408,6 @@ def test_no_name_ends_a_backup(
 
 
 def test_what_is_odd_in_a_directory_is_found_however_deep(tmp_path: Path) -> None:
-    stores = importlib.import_module("backup_stores")
     store = stores.Store.directory(tmp_path)
     assert store.odd() == (set(), set())
     (tmp_path / "d").mkdir()
@@ -462,7 +449,6 @@ SAID = {
 
 @pytest.mark.parametrize("said", SAID)
 def test_what_rclone_says_becomes_a_sentence(said: str) -> None:
-    stores = importlib.import_module("backup_stores")
     store = stores.Store("s3://b/p", {}, stores.OUR_S3, "mlflow_backup_target")
     sentence = store.explained("rcat", said)
     assert sentence.startswith("s3://b/p")
@@ -471,7 +457,6 @@ def test_what_rclone_says_becomes_a_sentence(said: str) -> None:
 
 
 def test_no_secret_of_another_s3_reaches_rclone(monkeypatch: pytest.MonkeyPatch) -> None:
-    stores = importlib.import_module("backup_stores")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     monkeypatch.setenv("RCLONE_CONFIG", "/root/.rclone.conf")
     settings = {"MLFLOW_BACKUP_S3_SECRET_KEY": "ours", "MLFLOW_BACKUP_S3_ACCESS_KEY": "key"}
@@ -505,7 +490,7 @@ MODELS: dict[str, tuple[list[str], bool, dict[str, Any] | None, list[str], bool]
 @pytest.mark.parametrize("case", MODELS)
 def test_what_a_drill_says_of_a_model(case: str) -> None:
     different, gone, found, words, good = MODELS[case]
-    said, is_good = importlib.import_module("backup_drill").verdict(different, gone, found)
+    said, is_good = drill.verdict(different, gone, found)
     assert is_good == good
     for word in words:
         assert word in said
@@ -513,57 +498,56 @@ def test_what_a_drill_says_of_a_model(case: str) -> None:
 
 def test_what_a_drill_says_is_text() -> None:
     """Root reads it at a terminal, and whoever registers a model names it."""
-    module = importlib.import_module("backup_drill")
-    drill = module.Drill()
-    drill.line("model \x1b]52;c;eA==\x07", "as it was\n  all  well: ü", good=False)
-    assert module.table(drill.report()).splitlines()[1:-1] == [
+    made = drill.Drill()
+    made.line("model \x1b]52;c;eA==\x07", "as it was\n  all  well: ü", good=False)
+    assert drill.table(made.report()).splitlines()[1:-1] == [
         "  model ?]52;c;eA==?  NOT AS IT SHOULD BE: as it was all well: ü"
     ]
 
 
 @pytest.fixture
-def drill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The program of drills, whose user is who runs the test, and whose sandbox does nothing."""
-    module = importlib.import_module("backup_drill")
-    monkeypatch.setattr(module, "USER", pwd.getpwuid(os.geteuid()).pw_name)
-    monkeypatch.setattr(module, "WORK", tmp_path)
-    monkeypatch.setattr(module, "REPORT", tmp_path / "drill.json")
-    monkeypatch.setattr(module.os, "umask", lambda _: 0)
-    run = subprocess.run
+def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Drills of a user who is who runs the test, in a sandbox that does nothing."""
+    monkeypatch.setattr(drill, "USER", pwd.getpwuid(os.geteuid()).pw_name)
+    monkeypatch.setattr(drill, "WORK", tmp_path)
+    monkeypatch.setattr(drill, "REPORT", tmp_path / "drill.json")
+    monkeypatch.setattr(os, "umask", lambda _: 0)
+    real = subprocess.run
 
     def no_root(command: Any, **options: Any) -> Any:
         rights = ("user", "group", "extra_groups") if os.geteuid() else ()
         options = {name: value for name, value in options.items() if name not in rights}
-        return run(["true"] if command[0] == "systemctl" else command, **options)
+        return real(["true"] if command[0] == "systemctl" else command, **options)
 
-    monkeypatch.setattr(module.subprocess, "run", no_root)
-    return module
+    monkeypatch.setattr(subprocess, "run", no_root)
 
 
-def test_what_a_sandbox_leaves_is_not_read_for_ever(drill: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("sandbox")
+def test_what_a_sandbox_leaves_is_not_read_for_ever(tmp_path: Path) -> None:
     """A model may leave a file of any size, or one that no program can read."""
     report = tmp_path / "restore.json"
     with report.open("w") as file:
         file.truncate(10**13)
-    with pytest.raises(drill.Trouble, match=r"more than .* bytes, as no drill leaves"):
+    with pytest.raises(sets.Trouble, match=r"more than .* bytes, as no drill leaves"):
         drill.sandbox("restore")
     report.write_text("[" * 100_000)
-    with pytest.raises(drill.Trouble, match="failed: journalctl"):
+    with pytest.raises(sets.Trouble, match="failed: journalctl"):
         drill.sandbox("restore")
     report.write_text('{"counts": {}}')
     assert drill.sandbox("restore") == {"counts": {}}
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_a_report_that_makes_no_sense_fails_the_drill(
-    drill: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "restore.json").write_text('{"counts": 5}')
 
-    def run(self: Any) -> None:
+    def senseless(self: Any) -> None:
         self.line("many", "9" * 10_000)
         drill.sandbox("restore")["counts"].get("tracking")
 
-    monkeypatch.setattr(drill.Drill, "run", run)
+    monkeypatch.setattr(drill.Drill, "run", senseless)
     assert drill.main() == 1
     found = json.loads(drill.REPORT.read_text())
     assert not found["passed"] and "makes no sense" in found["lines"][-1]["found"]
@@ -578,10 +562,8 @@ def play(tmp_path: Path, task: dict[str, Any], variables: dict[str, Any]) -> tup
     }  # fmt: skip
     (tmp_path / "playbook.yml").write_text(yaml.safe_dump([tasks]))
     asked = {
-        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-        "mlflow_backup_environment": "/opt/mlflow/current",
-        **variables,
-    }
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}", **variables,
+    }  # fmt: skip
     done = subprocess.run(
         [ANSIBLE, "-i", "localhost,", tmp_path / "playbook.yml", "-e", json.dumps(asked)],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -613,8 +595,7 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
 def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what each bad input was answered with."""
     cases = {case: variables for case, (variables, _) in BAD_INPUT.items()}
-    common = {"mlflow_backup_environment": "/opt/mlflow/current"}
-    return refused(tmp_path_factory.mktemp("bad"), cases, "mlflow_backup", **common).errors
+    return refused(tmp_path_factory.mktemp("bad"), cases, "mlflow_backup").errors
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
@@ -635,7 +616,6 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
     }  # fmt: skip
     code, said = play(tmp_path, task, {})
     assert code == 0, said
-    settings = importlib.import_module("service_settings")
     found = settings.parse((tmp_path / "env").read_text())
     assert found == {"SECRET": secret, "IDENTITY": identity}
 
@@ -653,4 +633,4 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_keys_of_a_set_are_keys_alone(line: str, names: list[str]) -> None:
     """The service's unit reads them as root: another variable there could start anything."""
-    assert importlib.import_module("backup_hand").strange(f"# Made once.\n{line}\n") == names
+    assert unpack.strange(f"# Made once.\n{line}\n") == names

@@ -1,23 +1,14 @@
 """The role mlflow_cleaning: ages, whose files are whose, and what it refuses before it changes."""
 
 import argparse
-import importlib.util
-import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
+from records import interpreter, saved
 from refusals import refused
 
-ROOT = Path(__file__).resolve().parent.parent
-ROLE = ROOT / "roles/mlflow_cleaning"
-
-specification = importlib.util.spec_from_file_location("clean", ROLE / "files/clean.py")
-assert specification and specification.loader
-clean: Any = importlib.util.module_from_spec(specification)
-sys.modules["clean"] = clean  # where its dataclass looks
-specification.loader.exec_module(clean)
+from mlflow_ops import gc
 
 
 @pytest.mark.parametrize(
@@ -30,18 +21,18 @@ specification.loader.exec_module(clean)
     ],
 )
 def test_ages(text: str, means: timedelta) -> None:
-    assert clean.age(text) == means
+    assert gc.age(text) == means
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "30 d", "1h2d", "-1d", "1w"])
 def test_what_is_no_age(text: str) -> None:
     """A number without a unit least of all: 0 seconds or 30 years, who knows."""
     with pytest.raises(argparse.ArgumentTypeError, match="it is like 30d"):
-        clean.age(text)
+        gc.age(text)
 
 
 def run(place: str) -> Any:
-    return clean.Thing("run", "cafe01", "fox", place, 0, 7)
+    return gc.Thing("run", "cafe01", "fox", place, 0, 7)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +44,7 @@ def run(place: str) -> Any:
     ],
 )
 def test_a_runs_own_directory(place: str, directory: str) -> None:
-    assert clean.own_directory(run(place)) == directory
+    assert gc.own_directory(run(place)) == directory
 
 
 @pytest.mark.parametrize(
@@ -68,8 +59,8 @@ def test_a_runs_own_directory(place: str, directory: str) -> None:
 )
 def test_no_other_directory_goes(place: str) -> None:
     """Who makes an experiment says where its files are; others' may be there too."""
-    with pytest.raises(clean.Refused, match="not in a directory of its own"):
-        clean.own_directory(run(place))
+    with pytest.raises(gc.Refused, match="not in a directory of its own"):
+        gc.own_directory(run(place))
 
 
 # name: (variables, words that the one error must have)
@@ -81,14 +72,15 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a size in words": (
         {"mlflow_cleaning_journal_max_size": "1 GB"}, ["mlflow_cleaning_journal_max_size", "500M"],
     ),
-    "a relative directory": (
-        {"mlflow_cleaning_directories": ["/srv", "srv"]}, ["mlflow_cleaning_directories"],
-    ),
     "no such time": (
         {"mlflow_cleaning_schedule": "at night"}, ["mlflow_cleaning_schedule", "at night"],
     ),
+    "no such span of time": (
+        {"mlflow_cleaning_journal_max_age": "a while"},
+        ["mlflow_cleaning_journal_max_age", "a while"],
+    ),
     "no server": (
-        {"mlflow_cleaning_library": "/nowhere"}, ["no /nowhere", "ops.mlflow.scenario2"],
+        {}, ["There is no /etc/mlflow/installation.json", "ops.mlflow.scenario2"],
     ),
 }  # fmt: skip
 
@@ -97,11 +89,11 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str]]] = {
 def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what each bad input was answered with, on a host that has a server."""
     folder = tmp_path_factory.mktemp("bad")
-    (folder / "bin").mkdir()
-    (folder / "bin/python").symlink_to(sys.executable)
-    (folder / "service_lock.py").touch()
-    common = {"mlflow_cleaning_environment": str(folder), "mlflow_cleaning_library": str(folder)}
-    cases = {case: variables for case, (variables, _) in BAD_INPUT.items()}
+    (folder / "without").mkdir()
+    without = interpreter(folder / "without", folder / "without/installation.json")
+    cases: dict[str, Any] = {case: variables for case, (variables, _) in BAD_INPUT.items()}
+    cases["no server"] = {"ansible_python_interpreter": without}
+    common = {"ansible_python_interpreter": interpreter(folder, saved(folder))}
     return refused(folder, cases, "mlflow_cleaning", **common).errors
 
 

@@ -3,7 +3,7 @@
 That each thing is seen on a real host is shown by molecule/scenario2 and molecule/scenario3.
 """
 
-import importlib.util
+import ctypes
 import json
 import os
 import ssl
@@ -15,11 +15,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
 import yaml
+from records import written
+
+from mlflow_ops import doctor, installed
+from mlflow_ops.doctor import patient, report, tls
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_doctor"
@@ -27,21 +30,13 @@ ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 ASKED: dict[str, Any] = {
     "inventory": "inventories/team", "playbook": "scenario3",
     "playbook_called": "playbooks/%s.yml", "environment": "", "version": "",
-    "settings": "", "library": "/none", "unit": "mlflow.service", "user": "mlflow", "servers": 1,
-    "names": [], "names_variable": "mlflow_public_aliases", "s3_program": "", "s3_variables": {},
+    "settings": "", "tools": "", "unit": "mlflow.service", "user": "mlflow", "servers": 1,
+    "names": [], "names_variable": "mlflow_public_aliases", "s3_variables": {},
     "units": [], "files": [], "certificates": [], "certificate_days": 21, "backup_status": "",
     "disks": {}, "free_mb": 0, "project": "", "tracking_uri": "", "store": "",
 }  # fmt: skip
 
-
-@pytest.fixture(scope="module")
-def doctor() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("doctor", ROLE / "files/doctor.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["doctor"] = module  # where its dataclasses look
-    spec.loader.exec_module(module)
-    return module
+OF_RECORD = {"settings", "unit", "user", "backup_status"}  # what a host says itself
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +50,10 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
-def only(doctor: ModuleType, check: str, **asked: Any) -> list[Any]:
+def only(check: str, **asked: Any) -> list[Any]:
     """Make one check of what was asked, and return what it finds."""
     [one] = [one for one in doctor.CHECKS if one.name == check]
-    return list(one.look(doctor.Patient({"kind": "host", **ASKED, **asked})))
+    return list(one.look(patient.Patient({"kind": "host", **ASKED, **asked})))
 
 
 def words(found: list[Any]) -> str:
@@ -66,23 +61,43 @@ def words(found: list[Any]) -> str:
     return " ".join(f"{one.severity}: {one.what} {one.means} {one.remedy}" for one in found)
 
 
-def test_it_asks_for_just_what_the_role_sends(doctor: ModuleType) -> None:
+def test_it_asks_for_just_what_the_role_sends() -> None:
     """What the program looks up is what vars/main.yml tells it, no more and no less."""
     sent = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__mlflow_doctor_asked"]
-    assert set(sent) == {*ASKED, "kind"}
+    assert {*sent} - {"server"} == {*ASKED, "kind"} - OF_RECORD
+
+
+def test_where_a_server_is_stands_in_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it. Without one, nothing is where it is looked for, and another check says so."""
+    place = {"environment": "/srv/e", "config_dir": "/srv/c", "user": "u", "unit": "x.service"}
+    written(monkeypatch, tmp_path, **place)
+    sent = {name: asked for name, asked in ASKED.items() if name not in OF_RECORD}
+    backups = "/var/lib/mlflow-backup/status.json"
+    found = {"settings": "/srv/c/server.env", "backup_status": backups, "user": "u",
+             "unit": "x.service", "environment": "/srv/e"}  # fmt: skip
+    asked = {**sent, "server": True, "environment": "/of/a/client"}
+    assert doctor.of_record(asked) == {**asked, **found}
+    written(monkeypatch, tmp_path, **place, leader=False)
+    assert doctor.of_record(asked)["backup_status"] == ""
+    (tmp_path / "installation.json").unlink()
+    found = {"settings": "/etc/mlflow/server.env", "backup_status": backups, "user": "mlflow",
+             "unit": "mlflow.service", "environment": "/of/a/client"}  # fmt: skip
+    assert doctor.of_record(asked) == {**asked, **found}
+    other = {**sent, "server": False, "environment": "/of/a/client"}
+    assert doctor.of_record(other) == {**other, **dict.fromkeys(OF_RECORD, "")}
 
 
 @pytest.mark.parametrize("version, said", {"2.22.5": 1, "3.15.2": 0, "": 0}.items())
-def test_an_unguarded_version_is_said(
-    doctor: ModuleType, tmp_path: Path, version: str, said: int
-) -> None:
+def test_an_unguarded_version_is_said(tmp_path: Path, version: str, said: int) -> None:
     """Below 3 there are holes that no release mends."""
     (tmp_path / f"lib/python3.11/site-packages/mlflow-{version}.dist-info").mkdir(parents=True)
-    found = only(doctor, "guarded version", environment=str(tmp_path) if version else "")
+    found = only("guarded version", environment=str(tmp_path) if version else "")
     assert len(found) == said and words(found).count("mlflow_version to 3 or later") == said
 
 
-def test_each_check_waits_for_earlier_ones_of_its_kind(doctor: ModuleType) -> None:
+def test_each_check_waits_for_earlier_ones_of_its_kind() -> None:
     """A wrong name in `after` would never be waited for."""
     before: set[str] = set()
     for one in doctor.CHECKS:
@@ -92,9 +107,7 @@ def test_each_check_waits_for_earlier_ones_of_its_kind(doctor: ModuleType) -> No
         before.add(one.name)
 
 
-def test_a_check_that_breaks_ends_no_other(
-    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_that_breaks_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an error by itself; what waits for it is named with the cause, however far it is.
 
     An exception's words may hold a secret, and are not shown.
@@ -104,7 +117,7 @@ def test_a_check_that_breaks_ends_no_other(
         raise KeyError("canary")
 
     def unseen(_: Any) -> Any:
-        raise doctor.Unseen("it is dark")
+        raise report.Unseen("it is dark")
 
     def well(_: Any) -> Any:
         return iter(())
@@ -113,26 +126,26 @@ def test_a_check_that_breaks_ends_no_other(
         doctor,
         "CHECKS",
         [
-            doctor.Check("one", ("host",), (), breaks),
-            doctor.Check("two", ("host",), ("one",), well),
-            doctor.Check("three", ("host",), ("two",), well),
-            doctor.Check("four", ("host",), (), unseen),
-            doctor.Check("five", ("host",), ("four",), well),
-            doctor.Check("six", ("client",), (), breaks),
+            report.Check("one", ("host",), (), breaks),
+            report.Check("two", ("host",), ("one",), well),
+            report.Check("three", ("host",), ("two",), well),
+            report.Check("four", ("host",), (), unseen),
+            report.Check("five", ("host",), ("four",), well),
+            report.Check("six", ("client",), (), breaks),
         ],
     )
-    monkeypatch.setattr(doctor.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert doctor.examine({"kind": "host", **ASKED})["unseen"] == {
         "only root sees it": ["services"]
     }
-    monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
-    report = doctor.examine({"kind": "host", **ASKED})
-    assert report["looked"] == ["five"]
-    assert report["unseen"] == {"first, one": ["two", "three"], "it is dark": ["four"]}
-    [finding] = report["findings"]
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    said = doctor.examine({"kind": "host", **ASKED})
+    assert said["looked"] == ["five"]
+    assert said["unseen"] == {"first, one": ["two", "three"], "it is dark": ["four"]}
+    [finding] = said["findings"]
     assert (finding["severity"], finding["check"]) == ("error", "one")
     assert "KeyError in breaks, line " in finding["what"]
-    assert "canary" not in json.dumps(report)
+    assert "canary" not in json.dumps(said)
 
 
 def status(directory: Path, **said: Any) -> str:
@@ -142,11 +155,11 @@ def status(directory: Path, **said: Any) -> str:
     return str(file)
 
 
-def test_backup(doctor: ModuleType, tmp_path: Path) -> None:
+def test_backup(tmp_path: Path) -> None:
     now = time.time()
-    assert only(doctor, "backup", backup_status=status(tmp_path, last_success=now - 3600)) == []
+    assert only("backup", backup_status=status(tmp_path, last_success=now - 3600)) == []
     no_alarm = status(tmp_path, last_success=now - 900 * 3600, max_age_hours=0)
-    assert only(doctor, "backup", backup_status=no_alarm) == []
+    assert only("backup", backup_status=no_alarm) == []
     for said, severity, word in (
         (
             {"last_success": now - 30 * 3600},
@@ -160,14 +173,14 @@ def test_backup(doctor: ModuleType, tmp_path: Path) -> None:
             "ever succeeded. The last attempt failed",
         ),
     ):
-        found = only(doctor, "backup", backup_status=status(tmp_path, **said))
+        found = only("backup", backup_status=status(tmp_path, **said))
         assert [one.severity for one in found] == [severity]
         assert word in words(found)
         assert "-i inventories/team playbooks/backup.yml" in words(found)
-    [none] = only(doctor, "backup", backup_status=str(tmp_path / "none"))
+    [none] = only("backup", backup_status=str(tmp_path / "none"))
     assert none.severity == "note"
-    with pytest.raises(doctor.Unseen):
-        only(doctor, "backup", backup_status="")
+    with pytest.raises(report.Unseen):
+        only("backup", backup_status="")
 
 
 @pytest.mark.parametrize(
@@ -178,14 +191,14 @@ def test_backup(doctor: ModuleType, tmp_path: Path) -> None:
     ],
 )
 def test_drop_ins_of_other_roles_are_not_made_by_hand(
-    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, said: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, said: str
 ) -> None:
     file = tmp_path / "nginx.service.d/more.conf"
     file.parent.mkdir()
     file.write_text(text)
     state = {"Id": "nginx.service", "DropInPaths": str(file)}
-    monkeypatch.setattr(doctor, "show", lambda _: [state])
-    found = only(doctor, "units", units=["nginx.service"])
+    monkeypatch.setattr(doctor.services, "show", lambda _: [state])
+    found = only("units", units=["nginx.service"])
     assert bool(found) == bool(said)
     assert said in words(found)
 
@@ -200,24 +213,24 @@ def test_drop_ins_of_other_roles_are_not_made_by_hand(
         (301, "error", "behind"),
     ],
 )
-def test_clocks(doctor: ModuleType, seconds: float, severity: str, word: str) -> None:
-    found = list(doctor.skew(seconds, "the server's"))
+def test_clocks(seconds: float, severity: str, word: str) -> None:
+    found = list(tls.skew(seconds, "the server's"))
     assert [one.severity for one in found] == ([severity] if severity else [])
     assert word in words(found)
 
 
 @pytest.mark.parametrize("returned, findings", [(0, 0), (5, 1)])
 def test_a_clock_that_nobody_keeps(
-    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, returned: int, findings: int
+    monkeypatch: pytest.MonkeyPatch, returned: int, findings: int
 ) -> None:
     """Asked of the kernel; in a container it is another host's affair, and said to be unseen."""
     kernel = type("Kernel", (), {"adjtimex": staticmethod(lambda _: returned)})
-    monkeypatch.setattr(doctor.ctypes, "CDLL", lambda _: kernel)
-    monkeypatch.setattr(doctor, "in_container", lambda: False)
-    assert len(only(doctor, "clock")) == findings
-    monkeypatch.setattr(doctor, "in_container", lambda: True)
-    with pytest.raises(doctor.Unseen):
-        only(doctor, "clock")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: kernel)
+    monkeypatch.setattr(doctor.machine, "in_container", lambda: False)
+    assert len(only("clock")) == findings
+    monkeypatch.setattr(doctor.machine, "in_container", lambda: True)
+    with pytest.raises(report.Unseen):
+        only("clock")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +245,6 @@ def test_a_clock_that_nobody_keeps(
     ],
 )
 def test_disk(
-    doctor: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     free_mb: int,
     inodes: float,
@@ -241,11 +253,11 @@ def test_disk(
     """Each disk once, by the name of what needs most of it."""
     files = {"f_files": 1000, "f_favail": int(inodes * 1000)}
     room = type("Room", (), {"f_bavail": free_mb, "f_frsize": 1_000_000, **files})
-    monkeypatch.setattr(doctor.os, "statvfs", lambda _: room)
+    monkeypatch.setattr(os, "statvfs", lambda _: room)
     one = type("Status", (), {"st_dev": 1})
-    monkeypatch.setattr(doctor.Path, "stat", lambda _: one)
-    monkeypatch.setattr(doctor.Path, "exists", lambda _: True)
-    found = only(doctor, "disk", free_mb=2000, disks={"/var/lib/store": 1100})
+    monkeypatch.setattr(Path, "stat", lambda _: one)
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    found = only("disk", free_mb=2000, disks={"/var/lib/store": 1100})
     assert [one.severity for one in found] == severities
     assert not found or "The disk of /var/lib/store has" in words(found)
 
@@ -271,10 +283,8 @@ def refusal(code: int, message: str = "") -> ssl.SSLCertVerificationError:
         (ssl.SSLEOFError(8, "EOF occurred"), ["hangs up", "may be down"]),
     ],
 )  # fmt: skip
-def test_certificates_that_are_refused(
-    doctor: ModuleType, refused: OSError, said: list[str]
-) -> None:
-    finding = doctor.distrust(
+def test_certificates_that_are_refused(refused: OSError, said: list[str]) -> None:
+    finding = tls.distrust(
         "https://m.example.com", "m.example.com", refused, ("/b.pem", "REQUESTS_CA_BUNDLE"),
         "mlflow_x", "ansible-playbook again",
     )  # fmt: skip
@@ -356,12 +366,10 @@ CLIENTS: dict[str, tuple[dict[str, tuple[int, str]], str, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CLIENTS)
-def test_what_a_client_is_told(
-    case: str, doctor: ModuleType, server: Callable[..., str], tmp_path: Path
-) -> None:
+def test_what_a_client_is_told(case: str, server: Callable[..., str], tmp_path: Path) -> None:
     said, check, wanted = CLIENTS[case]
     found = only(
-        doctor, check, kind="client", tracking_uri=server(**said), store="http://127.0.0.1:9",
+        check, kind="client", tracking_uri=server(**said), store="http://127.0.0.1:9",
         environment=environment(tmp_path / "environment", "3.17.2"),
     )  # fmt: skip
     assert len(found) == bool(wanted)
@@ -370,7 +378,6 @@ def test_what_a_client_is_told(
 
 
 def test_credentials(
-    doctor: ModuleType,
     server: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -378,36 +385,37 @@ def test_credentials(
     """Refused ones are named by the login, never with the password."""
     file = tmp_path / ".mlflow/credentials"
     file.parent.mkdir()
-    monkeypatch.setattr(doctor, "CREDENTIALS", file)
+    for part in (doctor.client, patient):
+        monkeypatch.setattr(part, "CREDENTIALS", file)
     file.write_text("[mlflow]\nmlflow_tracking_username = ada\nmlflow_tracking_password = canary")
     file.chmod(0o644)
-    found = only(doctor, "credentials", kind="client", tracking_uri=server(search=(401, "")))
+    found = only("credentials", kind="client", tracking_uri=server(search=(401, "")))
     assert [one.severity for one in found] == ["error", "error"]
     assert "has mode 0644" in found[0].what
     assert "(401)" in found[1].what
     assert "canary" not in words(found)
 
     file.write_text("[mlflow]\nmlflow_tracking_username = ada\nmlflow_tracking_password = canary%!")
-    [broken] = only(doctor, "activation", kind="client", tracking_uri=server())
+    [broken] = only("activation", kind="client", tracking_uri=server())
     assert "cannot be read (Interpolation" in broken.what
     assert "a % is doubled" in broken.remedy
     assert "canary" not in words([broken])
 
 
 def test_a_proxy_is_seen_as_mlflow_would_use_it(
-    doctor: ModuleType, server: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    server: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that swallows the name is an error; one that is told to leave it alone is not asked."""
     uri = server(health=(200, "OK"))
     monkeypatch.setenv("http_proxy", "http://someone:canary@127.0.0.1:9")
-    found = only(doctor, "proxy", kind="client", tracking_uri=uri)
+    found = only("proxy", kind="client", tracking_uri=uri)
     assert "Add 127.0.0.1 to NO_PROXY" in words(found)
     assert "the proxy http://127.0.0.1:9," in words(found)
-    with pytest.raises(doctor.Unseen):
-        only(doctor, "connection", kind="client", tracking_uri=uri)
+    with pytest.raises(report.Unseen):
+        only("connection", kind="client", tracking_uri=uri)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     for check in ("proxy", "name", "connection", "answer"):
-        assert only(doctor, check, kind="client", tracking_uri=uri) == []
+        assert only(check, kind="client", tracking_uri=uri) == []
 
 
 def local(directory: Path, *lines: str) -> dict[str, Any]:
@@ -417,26 +425,26 @@ def local(directory: Path, *lines: str) -> dict[str, Any]:
     return {"kind": "local", "playbook": "scenario1", "project": str(directory)}
 
 
-def test_scenario1(doctor: ModuleType, tmp_path: Path) -> None:
+def test_scenario1(tmp_path: Path) -> None:
     """A project without what MLflow 3 wants, and one that is not there."""
     project = tmp_path / "project"
     uri = f"MLFLOW_TRACKING_URI=file://{project}/mlruns"
-    assert only(doctor, "store", **local(project, uri, "MLFLOW_ALLOW_FILE_STORE=true")) == []
-    assert "maintenance mode" in words(only(doctor, "store", **local(project, uri)))
+    assert only("store", **local(project, uri, "MLFLOW_ALLOW_FILE_STORE=true")) == []
+    assert "maintenance mode" in words(only("store", **local(project, uri)))
     asked = local(project, uri)
     (project / "mlflow.env").unlink()
-    found = words(only(doctor, "activation", **asked))
+    found = words(only("activation", **asked))
     assert "There is no" in found
     assert "ansible-playbook -i inventories/team playbooks/scenario1.yml" in found
 
 
-def test_an_environment_that_does_not_run(doctor: ModuleType, tmp_path: Path) -> None:
+def test_an_environment_that_does_not_run(tmp_path: Path) -> None:
     asked = local(tmp_path, "MLFLOW_TRACKING_URI=file:///x")
-    found = words(only(doctor, "activation", **asked, environment=str(tmp_path / "gone")))
+    found = words(only("activation", **asked, environment=str(tmp_path / "gone")))
     assert f"The environment {tmp_path}/gone does not run" in found
 
 
-def test_file_modes(doctor: ModuleType, tmp_path: Path) -> None:
+def test_file_modes(tmp_path: Path) -> None:
     """What is more open than it should be is a leak, what is less so is not."""
     file = tmp_path / "secrets.env"
     file.write_text("x")
@@ -444,17 +452,34 @@ def test_file_modes(doctor: ModuleType, tmp_path: Path) -> None:
     wanted = {"path": str(file), "owner": owner, "group": group, "mode": "0640"}
     for mode, word in ((0o640, ""), (0o644, "no secret any more"), (0o600, "may not be able")):
         file.chmod(mode)
-        found = only(doctor, "file modes", files=[wanted])
+        found = only("file modes", files=[wanted])
         assert word in words(found)
         assert bool(found) == bool(word)
     file.chmod(0o640)
-    changed = only(doctor, "file modes", files=[{**wanted, "sha256": "0" * 64}])
+    changed = only("file modes", files=[{**wanted, "sha256": "0" * 64}])
     assert [one.severity for one in changed] == ["warning"]
     file.unlink()
-    assert "is missing" in words(only(doctor, "file modes", files=[wanted]))
+    assert "is missing" in words(only("file modes", files=[wanted]))
 
 
-def test_what_it_advises_goes_through_no_link(doctor: ModuleType, tmp_path: Path) -> None:
+def test_programs_changed_by_hand_or_of_another_release(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "new/mlflow_ops/ready.py"
+    program.parent.mkdir(parents=True)
+    program.write_text("it works\n")
+    there = (tmp_path / "new").rename(tmp_path / installed.digest(tmp_path / "new"))
+    current = tmp_path / "current"
+    current.symlink_to(there.name)
+    monkeypatch.setattr(doctor.services, "INSTALLED", current)
+    assert only("file modes", tools=str(there)) == []
+    said = f"warning: {current} is not what these playbooks install"
+    assert words(only("file modes", tools=str(tmp_path / "another"))).startswith(said)
+    (there / "mlflow_ops/ready.py").write_text("# hello\n")
+    assert words(only("file modes", tools=str(there))).startswith(said)
+
+
+def test_what_it_advises_goes_through_no_link(tmp_path: Path) -> None:
     """Root does it later; whoever owns the directory may have made a link there by then."""
     if os.geteuid():
         pytest.skip("only root can make files of two users")
@@ -464,7 +489,7 @@ def test_what_it_advises_goes_through_no_link(doctor: ModuleType, tmp_path: Path
     place.mkdir()
     os.chown(here, 1, 1)
     wanted = {"path": str(place), "owner": "daemon", "group": "daemon", "mode": "0750"}
-    (found,) = only(doctor, "file modes", files=[wanted])
+    (found,) = only("file modes", files=[wanted])
     assert found.remedy == (
         f"chown -h daemon:daemon {place}; runuser -u daemon -- chmod 0750 {place}"
     )
@@ -472,20 +497,19 @@ def test_what_it_advises_goes_through_no_link(doctor: ModuleType, tmp_path: Path
     os.chown(base, 1, 1, follow_symlinks=False)
     settings = tmp_path / "server.env"
     settings.write_text(f"MLFLOW_BACKEND_STORE_URI=sqlite:///{base}\n")
-    library = str(ROOT / "roles/mlflow_server/files")
-    patient = {"settings": str(settings), "library": library, "user": "daemon"}
+    patient = {"settings": str(settings), "user": "daemon"}
     try:
-        said = words(only(doctor, "database", **patient))
+        said = words(only("database", **patient))
     except Exception as error:  # it is none
         said = str(error)
     assert "belongs to" not in said
     base.unlink()
     base.touch()
-    assert f"chown -h daemon: {base}" in words(only(doctor, "database", **patient))
+    assert f"chown -h daemon: {base}" in words(only("database", **patient))
 
 
 def test_places_that_the_guard_refuses_now_are_said(
-    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     settings = tmp_path / "server.env"
     settings.write_text(
@@ -499,20 +523,17 @@ def test_places_that_the_guard_refuses_now_are_said(
         asked.append(json.loads(given))
         return subprocess.CompletedProcess(command, 0, json.dumps(answer))
 
-    monkeypatch.setattr(doctor.Patient, "as_service", as_service)
-    patient = {"settings": str(settings), "library": str(ROOT / "roles/mlflow_server/files")}
-    said = words(only(doctor, "database", **patient))
+    monkeypatch.setattr(patient.Patient, "as_service", as_service)
+    monkeypatch.setattr(patient, "INSTALLED", tmp_path)
+    said = words(only("database", settings=str(settings)))
     assert said.startswith("note: 2 experiments share a directory. They go on as they were")
     assert asked[0]["artifacts"] == {"destination": "/srv/a", "roots": ["/srv/b"]}
-    # A library from before the guard would take it for a database.
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    only(doctor, "database", **{**patient, "library": str(tmp_path)})
-    assert "artifacts" not in asked[1]
+    monkeypatch.setattr(patient, "INSTALLED", tmp_path / "none")
+    with pytest.raises(report.Unseen, match=r"there is no .*/none; .*scenario3.* brings it"):
+        only("database", settings=str(settings))
 
 
-def test_bundles_go_by_mlflow_s_order(
-    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_bundles_go_by_mlflow_s_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """MLflow's own variable, then that of requests; else the environment's CAs, not the host's."""
     certifi = tmp_path / "lib/python3.11/site-packages/certifi/cacert.pem"
     certifi.parent.mkdir(parents=True)
@@ -520,7 +541,7 @@ def test_bundles_go_by_mlflow_s_order(
 
     def seen() -> tuple[str, str]:
         asked = {"kind": "client", **ASKED, "environment": str(tmp_path)}
-        bundle: tuple[str, str] = doctor.Patient(asked).server_bundle
+        bundle: tuple[str, str] = patient.Patient(asked).server_bundle
         return bundle
 
     assert seen() == (str(certifi), "")
@@ -540,7 +561,9 @@ def consult(tmp_path: Path, *arguments: str, **variables: Any) -> subprocess.Com
             {"all": {"hosts": {
                 "here": {"ansible_connection": "local",
                          "ansible_python_interpreter": sys.executable},
-                "away": {"ansible_host": "127.0.0.1", "ansible_port": 9},
+                # With a module in the pipe Ansible may say that the pipe broke, and not why.
+                "away": {"ansible_host": "127.0.0.1", "ansible_port": 9,
+                         "ansible_pipelining": False},
             }}}
         )
     )  # fmt: skip
@@ -576,7 +599,8 @@ def test_one_report_for_all_hosts(short_path: Path) -> None:
     for word in (
         f"error activation: There is no {short_path}/none/mlflow.env",
         f"next: ansible-playbook -i {os.path.relpath(short_path, ROOT)} ops.mlflow.scenario1",
-        "away: 0 things were looked at: 1 wrong error the way there: Failed to connect",
+        "away: 0 things were looked at: 1 wrong error the way there: ",
+        "port 9: Connection refused This host could not be looked at. next: ssh 127.0.0.1",
         "here: activation; see the report above.",
         "not looked at: store (first, activation)",
     ):

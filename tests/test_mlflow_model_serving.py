@@ -3,38 +3,27 @@
 What a model is asked, and nginx itself, are tested on hosts (molecule/scenario3).
 """
 
-import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
+from mlflow_ops.host import units
+from mlflow_ops.models import check, deploy, files
+from plugins.plugin_utils import nginx
+
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_model_serving"
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
-
-
-def program(name: str) -> ModuleType:
-    """Return one of the role's programs as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROLE / f"files/{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-model_deploy, model_check, model_files = map(
-    program, ("model_deploy", "model_check", "model_files")
-)
 
 
 # versions that change places ---------------------------------------------------------------------
@@ -82,11 +71,6 @@ class Systemd:
         instance = unit.partition("@")[2].removesuffix(".service")
         version = instance.rpartition("-")[0].rpartition("-")[2]
         match words[:2]:
-            case ["systemctl", "show"]:
-                active = "active" if unit in self.active else "inactive"
-                enabled = "enabled" if unit in self.enabled else "disabled"
-                said = f"ActiveState={active}\nUnitFileState={enabled}\nMainPID=0\n"
-                said += "ActiveEnterTimestamp=\n"
             case ["systemctl", "list-units"]:
                 said = "\n".join(f"{unit} loaded" for unit in self.active)
             case ["systemctl", "start"]:
@@ -116,6 +100,15 @@ class Systemd:
                 said = json.dumps({"unmet": [], "python": "3.99.1"})
         return subprocess.CompletedProcess(words, code, said, "")
 
+    def ask(self, unit: str, *properties: str, times: str) -> dict[str, str]:
+        """Stand in for what systemd says of a unit."""
+        said = {
+            "ActiveState": "active" if unit in self.active else "inactive",
+            "UnitFileState": "enabled" if unit in self.enabled else "disabled",
+            "MainPID": "0",
+        }
+        return {name: said.get(name, "") for name in properties}
+
 
 @pytest.fixture
 def registry() -> Iterator[str]:
@@ -131,11 +124,11 @@ class Place:
     """A host on which models are served."""
 
     def __init__(self, root: Path, registry: str) -> None:
-        self.host = model_deploy.Host(root / "models")
+        self.host = deploy.Host(root / "models")
         self.systemd = Systemd(self.host)
         self.asked = {
             "state": "present", "model": "models:/iris@champion", "name": "iris",
-            "root": str(root / "models"), "user": "nobody", "library": str(root),
+            "root": str(root / "models"), "user": "nobody", "tools": str(root),
             "mlflow": str(root / "env"), "environment": "shared", "index_url": "",
             "ca_bundle": "", "proxy": "", "tracking_uri": registry, "username": "",
             "password": "", "ca": "", "request": {}, "predictions": [], "workers": 1,
@@ -143,14 +136,9 @@ class Place:
             "check": False, "dry_run": False,
         }  # fmt: skip
 
-    def apply(self, capsys: pytest.CaptureFixture[str], **asked: Any) -> dict[str, Any]:
-        """Run the program as the role does, and return its answer."""
-        told = json.dumps({**self.asked, **asked})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(model_deploy.sys, "stdin", type("", (), {"read": lambda _: told})())
-            model_deploy.apply()
-        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return answer
+    def apply(self, **asked: Any) -> dict[str, Any]:
+        """Do what the module does, and return its answer."""
+        return deploy.apply({**self.asked, **asked})
 
     def versions(self) -> list[str]:
         """Return the versions whose files are here."""
@@ -164,24 +152,22 @@ def place(tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch) -> Pla
     python.parent.mkdir(parents=True)
     python.touch()
     place = Place(tmp_path, registry)
-    units = tmp_path / "units"
-    units.mkdir()
-    monkeypatch.setattr(model_deploy, "UNITS", units)
-    monkeypatch.setattr(model_deploy, "run", place.systemd.run)
-    monkeypatch.setattr(model_deploy.shutil, "chown", lambda *_: None)
+    files_of_units = tmp_path / "units"
+    files_of_units.mkdir()
+    monkeypatch.setattr(deploy, "UNITS", files_of_units)
+    monkeypatch.setattr(deploy, "run", place.systemd.run)
+    monkeypatch.setattr(units, "ask", place.systemd.ask)
+    monkeypatch.setattr(shutil, "chown", lambda *_: None)
     return place
 
 
-Captured = pytest.CaptureFixture[str]
-
-
-def test_the_new_is_up_before_the_old_goes(place: Place, capsys: Captured) -> None:
+def test_the_new_is_up_before_the_old_goes(place: Place) -> None:
     """In check mode it is said; then it is done, in this order; then there is nothing to do."""
-    assert place.apply(capsys, check=True)["changed"]
+    assert place.apply(check=True)["changed"]
     assert not place.host.root.exists()
-    assert place.apply(capsys)["actions"] == ["version 1 is served, for the first time"]
+    assert place.apply()["actions"] == ["version 1 is served, for the first time"]
     Registry.champion = "2"
-    answer = place.apply(capsys)
+    answer = place.apply()
     assert answer["actions"] == ["version 2 is served, in place of version 1"]
     assert answer["kept"] == ["1"]
     assert place.systemd.did == [
@@ -189,97 +175,95 @@ def test_the_new_is_up_before_the_old_goes(place: Place, capsys: Captured) -> No
         "start 2 while 1 has the traffic",
         "stop 1 while 2 has the traffic",
     ]
-    again = place.apply(capsys)
+    again = place.apply()
     assert (again["changed"], again["error"]) == (False, "")
     assert len(place.systemd.enabled) == len(place.systemd.active) == 1
 
 
-def test_going_back_fetches_nothing(place: Place, capsys: Captured) -> None:
+def test_going_back_fetches_nothing(place: Place) -> None:
     """The files of the version before are here; so are those of one whose settings change."""
     for model in ("models:/iris/1", "models:/iris/2", "models:/iris/1"):
-        assert place.apply(capsys, model=model)["changed"]
-    said = place.apply(capsys, model="models:/iris/1", workers=2)
+        assert place.apply(model=model)["changed"]
+    said = place.apply(model="models:/iris/1", workers=2)
     assert said["actions"][0] == "version 1 is served, in place of itself, with other settings"
     assert place.systemd.fetched == ["models:/iris/1", "models:/iris/2"]
     assert place.versions() == ["1", "1"]  # one kept, and that was the last
 
 
-def test_going_back_without_the_tracking_server(place: Place, capsys: Captured) -> None:
+def test_going_back_without_the_tracking_server(place: Place) -> None:
     """To a version whose files are here; an alias would have to be looked up."""
-    place.apply(capsys, model="models:/iris/1")
-    place.apply(capsys, model="models:/iris/2")
+    place.apply(model="models:/iris/1")
+    place.apply(model="models:/iris/2")
     nobody = "http://127.0.0.1:9"
-    assert place.apply(capsys, model="models:/iris/1", tracking_uri=nobody)["version"] == "1"
-    refused = place.apply(capsys, tracking_uri=nobody)
+    assert place.apply(model="models:/iris/1", tracking_uri=nobody)["version"] == "1"
+    refused = place.apply(tracking_uri=nobody)
     assert "mlflow_model_serving_tracking_uri) does not answer" in refused["error"]
     assert refused["serving"]["version"] == "1"
-    dry = place.apply(capsys, tracking_uri=nobody, check=True, dry_run=True)
+    dry = place.apply(tracking_uri=nobody, check=True, dry_run=True)
     assert (dry["changed"], dry["error"]) == (True, "")
 
 
-def test_a_bad_model_is_removed(place: Place, capsys: Captured) -> None:
+def test_a_bad_model_is_removed(place: Place) -> None:
     """It had no traffic; the old one has not stopped; why is said; nothing of it is left."""
-    place.apply(capsys)
+    place.apply()
     place.systemd.refused, before = {"2"}, place.host.serving("iris")
-    refused = place.apply(capsys, model="models:/iris/2")
+    refused = place.apply(model="models:/iris/2")
     assert refused["error"].startswith("It does not load: RuntimeError: no weights\n")
     assert "It was logged with Python 3.99.1" in refused["error"]
     assert (refused["changed"], refused["serving"]["version"]) == (False, "1")
     assert place.host.serving("iris") == before
     assert place.systemd.did[1:] == ["start 2 while 1 has the traffic"]
     assert place.versions() == ["1"]
-    assert [path.name for path in model_deploy.UNITS.iterdir()] == [
-        f"mlflow-model@{before}.service.d"
-    ]
+    assert [path.name for path in deploy.UNITS.iterdir()] == [f"mlflow-model@{before}.service.d"]
 
 
-def test_what_a_killed_run_left_is_mended(place: Place, capsys: Captured) -> None:
+def test_what_a_killed_run_left_is_mended(place: Place) -> None:
     """Half the files; two that run; one that has the traffic and does not run, or not at boot."""
-    instance = place.apply(capsys, check=True)["instance"]
+    instance = place.apply(check=True)["instance"]
     half = place.host.deployments / f".new-{instance}/model"
     half.mkdir(parents=True)
-    place.apply(capsys)
+    place.apply()
     assert not half.parent.exists()
 
     killed = place.host.serving("iris")
-    place.apply(capsys, model="models:/iris/2")
+    place.apply(model="models:/iris/2")
     place.systemd.active.add(f"mlflow-model@{killed}.service")  # before it was stopped
     place.systemd.enabled.clear()
-    place.apply(capsys, model="models:/iris/2")
+    place.apply(model="models:/iris/2")
     assert "iris-2" in "".join(place.systemd.active | place.systemd.enabled)
     assert len(place.systemd.active) == len(place.systemd.enabled) == 1
 
     place.systemd.active.clear()
-    assert place.apply(capsys, model="models:/iris/2")["actions"] == [
+    assert place.apply(model="models:/iris/2")["actions"] == [
         "version 2 is started, which did not run"
     ]
 
 
-def test_withdrawal(place: Place, capsys: Captured) -> None:
+def test_withdrawal(place: Place) -> None:
     """Nothing of that name is left; another name, which begins alike, is untouched."""
-    place.apply(capsys, name="iris-2", model="models:/iris/2")
-    place.apply(capsys)
-    assert place.apply(capsys, state="absent", check=True)["changed"]
-    assert place.apply(capsys, state="absent")["changed"]
-    assert not place.apply(capsys, state="absent")["changed"]
+    place.apply(name="iris-2", model="models:/iris/2")
+    place.apply()
+    assert place.apply(state="absent", check=True)["changed"]
+    assert place.apply(state="absent")["changed"]
+    assert not place.apply(state="absent")["changed"]
     assert [link.name for link in place.host.links.iterdir()] == ["iris-2"]
     assert len(place.systemd.active) == 1
 
 
-def test_what_is_not_in_the_registry(place: Place, capsys: Captured) -> None:
+def test_what_is_not_in_the_registry(place: Place) -> None:
     """What there is instead is said."""
     for model in ("models:/iris@nobody", "models:/iris/9"):
-        error = place.apply(capsys, model=model)["error"]
+        error = place.apply(model=model)["error"]
         assert "does not have it: Not found. Its aliases: @champion; its newest version: 2" in error
 
 
-def test_status(place: Place, capsys: Captured) -> None:
+def test_status(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """What is served, and which files are kept."""
-    model_deploy.status(place.host.root)
+    deploy.status(place.host.root)
     assert "No model is served" in capsys.readouterr().out
-    place.apply(capsys, model="models:/iris/1")
-    place.apply(capsys, model="models:/iris/2")
-    model_deploy.status(place.host.root)
+    place.apply(model="models:/iris/1")
+    place.apply(model="models:/iris/2")
+    deploy.status(place.host.root)
     said = capsys.readouterr().out
     assert "iris: version 2 of iris, active" in said
     assert "kept: iris-1-" in said
@@ -302,7 +286,7 @@ def test_status(place: Place, capsys: Captured) -> None:
 )
 def test_predictions_are_compared(one: Any, other: Any, same: bool) -> None:
     """As numbers are: nearly."""
-    assert model_check.same(one, other) is same
+    assert check.same(one, other) is same
 
 
 def test_requirements_are_compared(tmp_path: Path) -> None:
@@ -315,13 +299,13 @@ def test_requirements_are_compared(tmp_path: Path) -> None:
         "no-such-package>=1  # really\nnever; python_version < '3'\nPyYAML\n"
         "git+https://example.com/x\n"
     )
-    words = model_files.unmet(tmp_path)
+    words = files.unmet(tmp_path)
     assert words == [
         f"pluggy==0.0.1 ({version('pluggy')} is installed)",
         "no-such-package>=1 (not installed)",
         "git+https://example.com/x (which is no package of an index)",
     ]
-    assert model_files.unmet(tmp_path / "none") == []
+    assert files.unmet(tmp_path / "none") == []
 
 
 def test_pythons_are_compared(tmp_path: Path) -> None:
@@ -329,7 +313,7 @@ def test_pythons_are_compared(tmp_path: Path) -> None:
     this = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for python, other in {f"{this}.99": "", "3.1.4": "3.1.4"}.items():
         (tmp_path / "MLmodel").write_text(f"flavors:\n  p:\n    python_version: {python}\n")
-        assert model_files.other_python(tmp_path) == other
+        assert files.other_python(tmp_path) == other
 
 
 def test_root_makes_nothing_in_an_environment_of_the_models(
@@ -344,10 +328,10 @@ def test_root_makes_nothing_in_an_environment_of_the_models(
         unfinished = words[3] == "test" and words[-1].endswith(".complete")
         return subprocess.CompletedProcess(words, int(unfinished), "scikit-learn\n", "")
 
-    monkeypatch.setattr(model_deploy, "run", run)
+    monkeypatch.setattr(deploy, "run", run)
     place.host.environments.mkdir(parents=True)
     of = {"name": "iris", "version": "1"}
-    deployment = model_deploy.Deployment(place.host, {**place.asked, "environment": "own"}, of)
+    deployment = deploy.Deployment(place.host, {**place.asked, "environment": "own"}, of)
     (tmp_path / "requirements.txt").write_text("scikit-learn\n")
     environment = deployment.own_environment(tmp_path)
     (environment / ".complete").unlink(missing_ok=True)
@@ -365,19 +349,19 @@ SILENT = "exec >/dev/null 2>/dev/null; sleep 20"  # its pipes are closed, and it
 )
 def test_root_hears_nobody_for_ever(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's requirements may be a file without end, or a pipe that nobody writes."""
-    monkeypatch.setattr(model_deploy, "LONGEST", 0.2 if "sleep" in script else 60.0)
+    monkeypatch.setattr(deploy, "LONGEST", 0.2 if "sleep" in script else 60.0)
     if script == "exec cat":
-        assert model_deploy.run("sh", "-c", script, input="all").stdout == "all"
+        assert deploy.run("sh", "-c", script, input="all").stdout == "all"
         return
-    with pytest.raises(model_deploy.Refused, match=f"was ended: sh -c {script}"):
-        model_deploy.run("sh", "-c", script)
+    with pytest.raises(deploy.Refused, match=f"was ended: sh -c {script}"):
+        deploy.run("sh", "-c", script)
 
 
 def test_root_reads_no_proof_without_an_end(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_deploy, "RUNTIME", tmp_path)
-    deployment = model_deploy.Deployment(place.host, place.asked, {"name": "i", "version": "1"})
+    monkeypatch.setattr(deploy, "RUNTIME", tmp_path)
+    deployment = deploy.Deployment(place.host, place.asked, {"name": "i", "version": "1"})
     file = tmp_path / deployment.instance / "proof.json"
     file.parent.mkdir()
     file.write_text('{"source": "zeros"}')
@@ -484,6 +468,7 @@ def test_a_site_of_its_own_has_tls_and_asks_the_tracking_server(sites: dict[str,
     site = sites["tls"]
     assert site.count("listen 0.0.0.0:443 ssl") == 2
     assert "ssl_reject_handshake on;" in site
+    assert f"ssl_certificate_key /etc/ssl/m.key;\n{nginx.tls()}\n" in site
     assert "auth_request /.models/iris;" in site
     address = "https://mlflow.example.com/api/2.0/mlflow/registered-models/get?name=iris;"
     assert f"proxy_pass {address}" in site

@@ -2,9 +2,8 @@
 
 import json
 import os
+import pwd
 import re
-import runpy
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,13 +15,16 @@ from typing import Any
 import pytest
 import yaml
 from prometheus import DASHBOARD, RULES, expressions, names, samples
+from records import command, saved
+
+from mlflow_ops import health, installation
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_monitoring"
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 
 
-# What health.py measures --------------------------------------------------------------------------
+# What the program measures ------------------------------------------------------------------------
 
 
 class MLflow(ThreadingHTTPServer):
@@ -76,30 +78,39 @@ def mlflow() -> Iterator[MLflow]:
 
 
 class Host:
-    """The programs as they are on a host, with an environment whose databases say `schemas`."""
+    """A server's, whose databases say `schemas`; and a place for what is measured.
+
+    Without its record it is another host.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = folder / "environment"
+        self.environment, self.backups = folder / "environment", folder / "status.json"
         (self.environment / "bin").mkdir(parents=True)
-        (self.environment / "bin/python").symlink_to(sys.executable)
-        for program in (
-            ROLE / "files/health.py",
-            *(ROOT / "roles/mlflow_server/files").glob("[rs]e*.py"),
-        ):
-            shutil.copy(program, folder)
         self.schemas()
+        self.leads()
+
+    def leads(self, leader: bool = True) -> None:
+        """Say whether this server is the first of those that share the data."""
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        self.record = saved(
+            self.folder, environment=str(self.environment), user=user, leader=leader
+        )
 
     def schemas(self, **states: str) -> None:
         """Say what the databases' states are."""
         answer = {"databases": [{"kind": kind, "state": state} for kind, state in states.items()]}
-        (self.folder / "database.py").write_text(f"print({json.dumps(answer)!r})")
+        python = self.environment / "bin/python"
+        asked = f"-Es {ROOT}/src database status"
+        python.write_text(f"#!/bin/sh -eu\ntest \"$*\" = '{asked}'\necho '{json.dumps(answer)}'\n")
+        python.chmod(0o755)
 
     def measure(self, *arguments: str | Path, **settings: str) -> tuple[dict[str, float], str]:
         """Run the program; return what it found, by series, and what it tells the journal."""
         output = self.folder / "mlflow.prom"
+        places = {"installation.RECORD": self.record, "health.BACKUPS": self.backups}
         done = subprocess.run(
-            [sys.executable, "-B", self.folder / "health.py", "--output", output, *arguments],
+            command(places, "health", "--output", output, *arguments),
             env={**os.environ, **settings}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -114,6 +125,9 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
+FILE_SYSTEM = {
+    f"mlflow_filesystem_{what}" for what in ("size_bytes", "avail_bytes", "files", "files_free")
+}
 STEPS = ["server", "database", "artifact_put", "artifact_get", "artifact_delete"]
 INFO = 'mlflow_info{version="3.17.2",database="postgresql",artifacts="s3"}'
 
@@ -134,7 +148,7 @@ def test_what_is_not_known_is_left_out(
 ) -> None:
     """Nobody knows of the artifacts of a server whose database is down."""
     mlflow.broken = broken
-    found, said = host.measure("--environment", host.environment, **mlflow.settings)
+    found, said = host.measure(**mlflow.settings)
     assert {name: value for name, value in found.items() if name.endswith("_up")} == {
         f"mlflow_{name}": value for name, value in verdicts.items()
     }
@@ -153,10 +167,9 @@ def test_what_mlflow_counts_itself(host: Host, mlflow: MLflow, broken: str, know
         f"# TYPE mlflow_http_request_total counter\n{counter} 3\n".encode()
     )
     mlflow.broken = broken
-    arguments = ["--environment", str(host.environment)]
-    found, _ = host.measure(*arguments, **mlflow.settings)
+    found, _ = host.measure(**mlflow.settings)
     assert counter not in found
-    found, said = host.measure(*arguments, MLFLOW_EXPOSE_PROMETHEUS="/run", **mlflow.settings)
+    found, said = host.measure(MLFLOW_EXPOSE_PROMETHEUS="/run", **mlflow.settings)
     assert found.get(counter) == (3 if known else None)
     assert ("Metrics: HTTP 500" in said) == (broken == "GET /metrics")
 
@@ -166,9 +179,10 @@ def test_a_server_that_is_not_there(host: Host) -> None:
     host.schemas(tracking="different", auth="current", other="unreachable")
     with MLflow() as mlflow:
         settings = mlflow.settings
-    found, said = host.measure("--environment", host.environment, **settings)
+    found, said = host.measure(**settings)
     assert found == {
         "mlflow_up": 0,
+        "mlflow_backup_last_success_timestamp_seconds": 0,
         'mlflow_schema_current{database="tracking"}': 0,
         'mlflow_schema_current{database="auth"}': 1,
     }
@@ -178,7 +192,7 @@ def test_a_server_that_is_not_there(host: Host) -> None:
 def test_an_environment_that_is_broken(host: Host, mlflow: MLflow) -> None:
     """The rest is measured, by the host's own Python."""
     (host.environment / "bin/python").unlink()
-    found, said = host.measure("--environment", host.environment, **mlflow.settings)
+    found, said = host.measure(**mlflow.settings)
     assert found["mlflow_artifacts_up"] == 1
     assert "Schema: " in said
 
@@ -194,17 +208,46 @@ def test_an_environment_that_is_broken(host: Host, mlflow: MLflow) -> None:
         (None, [None, None, 0], ""),
     ],
 )  # fmt: skip
-def test_backups(host: Host, status: str | None, expected: list[float | None], words: str) -> None:
-    """One that never was, or that nobody can tell of, counts as none."""
-    file = host.folder / "status.json"
+def test_backups(
+    host: Host, mlflow: MLflow, status: str | None, expected: list[float | None], words: str
+) -> None:
+    """One that never was, or that nobody can tell of, counts as none; the first server makes it."""
     if status is not None:
-        file.write_text(status)
-    found, said = host.measure("--backup-status", file)
+        host.backups.write_text(status)
+    found, said = host.measure(**mlflow.settings)
     start = "mlflow_backup_"
     ends = ["last_attempt_successful", "max_age_seconds", "last_success_timestamp_seconds"]
     assert [found.pop(start + end, None) for end in ends] == expected
-    assert found == {}
+    assert not [name for name in found if name.startswith(start)]
     assert bool(words) == bool(said) and words in said
+    host.leads(False)
+    others, said = host.measure(**mlflow.settings)
+    assert others.keys() == found.keys() and said == ""
+
+
+def test_a_host_without_a_server(host: Host) -> None:
+    """There is no record."""
+    host.record.unlink()
+    found, said = host.measure("--directory", host.folder)
+    assert {name.partition("{")[0] for name in found} == FILE_SYSTEM and said == ""
+
+
+def test_a_server_that_came_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its record is not for the exporters' user, who measures on: until the role runs again."""
+
+    def closed() -> None:
+        raise PermissionError(13, "Permission denied", "/etc/mlflow/installation.json")
+
+    monkeypatch.setattr(installation, "read", closed)
+    output = tmp_path / "mlflow.prom"
+    words = ["mlflow-health", "--output", str(output), "--directory", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    health.main()
+    found = {name.partition("{")[0] for name in samples(output.read_text())}
+    assert found == FILE_SYSTEM | {"mlflow_health_last_run_timestamp_seconds"}
+    assert capsys.readouterr().err == ""
 
 
 def test_certificates(host: Host) -> None:
@@ -216,6 +259,7 @@ def test_certificates(host: Host) -> None:
         command += f" -subj /CN=x -keyout /dev/null -days {days}"
         return subprocess.check_output(command.split(), text=True, stderr=subprocess.DEVNULL)
 
+    host.record.unlink()
     (host.folder / "one.pem").write_text(certificate(10))
     (host.folder / "chain.pem").write_text(certificate(30) + certificate(20) + certificate(40))
     (host.folder / "none.pem").write_text("-----BEGIN NOTHING-----\n")
@@ -236,6 +280,7 @@ def test_certificates(host: Host) -> None:
 
 def test_each_file_system_once(host: Host) -> None:
     """By the directory that was named first; one that is missing is said."""
+    host.record.unlink()
     found, said = host.measure(
         "--directory", host.folder, "--directory", host.environment, "--directory", "/missing"
     )
@@ -247,19 +292,18 @@ def test_each_file_system_once(host: Host) -> None:
     assert said.count("<4>") == 1 and "/missing" in said
 
 
-def test_a_text_that_cannot_be_written_anew_stays(host: Host) -> None:
+def test_a_text_that_cannot_be_written_anew_stays(host: Host, mlflow: MLflow) -> None:
     """It is replaced in one step, or not at all."""
-    host.measure()
+    host.measure(**mlflow.settings)
     before = (host.folder / "mlflow.prom").read_text()
-    (host.folder / "ready.py").write_text("raise SystemExit('broken')")
     with pytest.raises(AssertionError, match="broken"):
-        host.measure("--environment", host.environment)
+        broken = {**mlflow.settings, "MLFLOW_PORT": "broken"}
+        host.measure(**broken)
     assert (host.folder / "mlflow.prom").read_text() == before
 
 
 # What alerts and is shown -------------------------------------------------------------------------
 
-METRICS = runpy.run_path(str(ROLE / "files/health.py"))["METRICS"]
 ALERTS = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
 
 
@@ -278,7 +322,7 @@ def test_an_alert_says_what_to_do(alert: dict[str, Any]) -> None:
 def test_what_is_measured_is_what_is_asked_for() -> None:
     """By rules and dashboard; and each metric is asked for by one of them."""
     asked = {name for name in names(" ".join(expressions())) if name.startswith("mlflow_")}
-    assert {name for name in asked if "_http_" not in name} == {*METRICS}
+    assert {name for name in asked if "_http_" not in name} == {*health.METRICS}
 
 
 def test_the_dashboard() -> None:
@@ -303,15 +347,17 @@ def test_the_dashboard() -> None:
 
 SHOWN: dict[str, dict[str, object]] = {
     "server": {
-        "mlflow_monitoring_environment": "/opt/mlflow/current",
-        "mlflow_monitoring_backup_status": "/var/lib/mlflow-backup/status.json",
+        "looked": {
+            "installation": {"user": "tracker", "settings": "/etc/tracker/server.env"},
+        },
     },
     "elsewhere": {
-        "mlflow_monitoring_user": "prometheus",
+        "looked": {"installation": {}},
         "mlflow_monitoring_certificates": ["/etc/ssl/a.pem", "/etc/ssl/b/*.pem"],
         "mlflow_monitoring_directories": ["/srv", "/"],
     },
     "asked by others": {
+        "looked": {"installation": {}},
         "mlflow_monitoring_nginx_status": "http://127.0.0.1/stub_status",
         "mlflow_monitoring_allow": ["192.0.2.7", "2001:db8::/32"],
     },
@@ -364,6 +410,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         "tasks": [
             # Skipped, the role only lends its variables.
             {"ansible.builtin.import_role": {**role, "public": True}, "when": False},
+            {
+                "ansible.builtin.set_fact": {"__mlflow_monitoring_looked": "{{ looked }}"},
+                "when": f"inventory_hostname in {[*SHOWN]}",
+            },
             *(
                 {
                     "ansible.builtin.template": write,
@@ -398,15 +448,15 @@ def written(ran: tuple[Path, str], case: str, template: str, unit: str = "node")
 def test_the_unit_says_what_is_measured(ran: tuple[Path, str]) -> None:
     """With the service's settings where there is a server, and without them elsewhere."""
     unit = written(ran, "server", "mlflow-health.service")
-    assert "EnvironmentFile=/etc/mlflow/server.env\n" in unit
-    assert "User=mlflow\n" in unit
+    assert "EnvironmentFile=/etc/tracker/server.env\n" in unit
+    assert "User=tracker\nGroup=tracker\n" in unit
     assert (
-        "ExecStart=!/usr/bin/python3 -BEs /usr/local/lib/mlflow/health.py "
-        "--output /var/lib/mlflow-health/mlflow.prom --environment /opt/mlflow/current "
-        "--user mlflow --backup-status /var/lib/mlflow-backup/status.json --directory /\n"
+        "ExecStart=!/usr/bin/python3 -BEs /usr/local/lib/mlflow/current health "
+        "--output /var/lib/mlflow-health/mlflow.prom --directory /\n"
     ) in unit
     unit = written(ran, "elsewhere", "mlflow-health.service")
-    assert "EnvironmentFile" not in unit
+    assert "EnvironmentFile" not in unit and "User=prometheus\nGroup=prometheus\n" in unit
+    assert "ExecStart=/usr/bin/python3 " in unit
     assert (
         "mlflow.prom --certificate /etc/ssl/a.pem --certificate /etc/ssl/b/*.pem "
         "--directory /srv --directory /\n"

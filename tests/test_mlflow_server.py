@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_server"
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 
-# What the probe sees of an ordinary host.
+# What the look at an ordinary host sees.
 HOST = {"cores": 4, "memory_mb": 8000, "names": ["team1"], "addresses": ["192.0.2.20"]}
 SCHEMA: dict[str, object] = {"databases": []}
 
@@ -41,8 +41,8 @@ def render(tmp_path: Path) -> Render:
             "vars": {
                 "ansible_python_interpreter": "{{ ansible_playbook_python }}",
                 "mlflow_server_environment": "/opt/mlflow/current",
-                "__mlflow_server_probe": {"stdout": json.dumps({**HOST, **(host or {})})},
-                "__mlflow_server_schema": {"stdout": json.dumps(SCHEMA)},
+                "__mlflow_server_found": {**HOST, **(host or {})},
+                "__mlflow_server_schema": {"answer": SCHEMA},
             },
             "tasks": [{
                 "ansible.builtin.template": {
@@ -179,11 +179,11 @@ def test_unit_follows_the_environment(render: Render) -> None:
     """One link moves between versions, and the unit need not be written anew."""
     unit = render("mlflow.service")
     python = "/opt/mlflow/current/bin/python"
-    library = "/usr/local/lib/mlflow"
+    tools = "/usr/local/lib/mlflow/current"
     # What serves has forgotten the old secrets when a rotation forgets them.
-    serves = f"/usr/bin/env --unset=MLFLOW_ROTATION {python} -Es {library}/serve.py"
+    serves = f"/usr/bin/env --unset=MLFLOW_ROTATION {python} -Es {tools} serve"
     assert f"ExecStart={serves}\n" in unit
-    assert f"ExecStartPre=+{python} -BEs {library}/settle.py --user mlflow\n" in unit
+    assert f"ExecStartPre=+{python} -BEs {tools} reconcile --user mlflow\n" in unit
     assert "basic-auth" not in unit
     assert "chgrp" not in unit
 
@@ -200,7 +200,7 @@ def test_unit_guards_a_socket(render: Render) -> None:
     commands = [line for line in unit.splitlines() if line.startswith("Exec")]
     assert commands[-1] == "ExecStartPost=+/usr/bin/chgrp --no-dereference www-data /run/mlflow"
     assert "RuntimeDirectoryMode=0750" in unit
-    assert "serve.py --app-name basic-auth" in unit
+    assert "current serve --app-name basic-auth" in unit
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_mutual_tls(render: Render, server: str) -> None:
     assert copied.endswith(" /etc/ssl/own.key /run/mlflow/tls.key")
     found = settings(render("server.env", **TLS))
     assert found["MLFLOW_LISTEN_TLS_NAME"] == "team1"
-    done = served(f'print(*serve["adapted"](["python", "-m", "{server}", "app"], {found!r}))')
+    done = served(f'print(*serve.adapted(["python", "-m", "{server}", "app"], {found!r}))')
     prefix = "--ssl-" if server == "uvicorn" else "--"
     for words in (
         "certfile /etc/ssl/own.pem",
@@ -249,9 +249,9 @@ def test_mutual_tls(render: Render, server: str) -> None:
         assert prefix + words in done.stdout
     if server == "uvicorn":
         # MLflow's application is inside the guard.
-        assert f"--app-dir {ROLE}/files" in done.stdout
+        assert f"--app-dir {ROOT}/src " in done.stdout
         assert " --factory " in done.stdout
-        assert done.stdout.endswith(" guard:application\n")
+        assert done.stdout.endswith(" mlflow_ops.server.guard:application\n")
     else:
         assert done.stdout.endswith(" app\n")
 
@@ -269,22 +269,23 @@ def test_the_unit_comes_before_the_file_without_the_password() -> None:
 
 
 def served(program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that has what is in serve.py.
+    """Run a program that has what is in server/serve.py.
 
     MLflow is not installed here, and what is looked at does not use it.
     """
-    start = f"""
-import runpy, sys, types
+    start = """
+import sys, types
 mlflow = types.ModuleType("mlflow")
 mlflow.server, mlflow.cli = mlflow, None
 mlflow.VERSION = "3.17.2"
 names = ("mlflow", "mlflow.server", "mlflow.cli", "mlflow.version")
 sys.modules.update(dict.fromkeys(names, mlflow))
-serve = runpy.run_path("{ROLE}/files/serve.py")
+from mlflow_ops.server import serve
 """
     return subprocess.run(
-        [sys.executable, "-c", start + program], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", start + program], env={**os.environ, "PYTHONPATH": f"{ROOT}/src"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 nobody listens
@@ -294,7 +295,7 @@ def test_nobody_else_is_localhost(host: str) -> None:
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
             port = listening.getsockname()[1]
             told = {"MLFLOW_HOST": host, "MLFLOW_PORT": str(port)}
-            hold = f'held = serve["held"]({told!r}, patience=0.1)\n'
+            hold = f"held = serve.held({told!r}, patience=0.1)\n"
             done = served(hold)
     except OSError:
         pytest.skip("no IPv6 here")
@@ -328,95 +329,42 @@ def test_what_is_not_localhost_holds_nothing() -> None:
         {"MLFLOW_HOST": "192.0.2.7"},
         {"MLFLOW_HOST": "localhost"},
     ):
-        assert served(f'print(serve["held"]({told!r}))').stdout == "None\n"
+        assert served(f"print(serve.held({told!r}))").stdout == "None\n"
 
 
-# name: (what systemd says that is not as usual, seconds from the start to a file's change,
-# (runs, stale))
-STATES: dict[str, tuple[dict[str, str], int, tuple[bool, bool]]] = {
-    "all is well": ({}, -10, (True, False)),
-    "a run was killed before the restart": ({}, 10, (True, True)),
-    "systemd has not read the unit": ({"NeedDaemonReload": "yes"}, -10, (True, True)),
-    "not at boot": ({"UnitFileState": "disabled"}, -10, (False, False)),
-    "it never comes up": ({"ActiveState": "activating"}, -10, (False, True)),
-    "stopped": ({"ActiveState": "inactive"}, 10, (False, False)),
-    "just made": ({"ActiveState": "inactive", "ExecMainStartTimestamp": ""}, 10, (False, False)),
-}  # fmt: skip
+# name: (of what the look says of the unit, what is not as usual; whether it must be started anew)
+STATES: dict[str, tuple[dict[str, object], bool]] = {
+    "all is well": ({}, False),
+    "a run was killed before the restart": ({"unread": True}, True),
+    "systemd has not read the unit": ({"unit_changed": True}, True),
+    "it never comes up": ({"state": "activating", "active": False}, True),
+    "stopped": ({"state": "inactive", "active": False, "unit_changed": True}, False),
+}
 
 
-@pytest.mark.parametrize("case", STATES)
-def test_the_probe_sees_a_service_that_needs_nothing(case: str, tmp_path: Path) -> None:
-    """Or one that must be started, or that has not read what an earlier run wrote."""
-    said, seconds, (runs, stale) = STATES[case]
-    started = 1_700_000_000
-    usual = {
-        "ActiveState": "active",
-        "ExecMainStartTimestamp": f"@{started}",
-        "NeedDaemonReload": "no",
-        "UnitFileState": "enabled",
+def test_a_service_that_has_not_read_its_files_is_started_anew(tmp_path: Path) -> None:
+    """Or one that is not up, and may never be."""
+    usual = {"state": "active", "active": True, "unit_changed": False, "unread": False}
+    hosts = {
+        case.replace(" ", "_"): {
+            "__mlflow_server_found": {"units": {"mlflow.service": {**usual, **said}}},
+            "stale": stale,
+        }
+        for case, (said, stale) in STATES.items()
     }
-    systemctl = tmp_path / "bin/systemctl"
-    systemctl.parent.mkdir()
-    lines = "\n".join(f"{name}={value}" for name, value in {**usual, **said}.items())
-    systemctl.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
-    systemctl.chmod(0o755)
-    file = tmp_path / "server.env"
-    file.touch()
-    os.utime(file, (started + seconds, started + seconds))
-    wanted = {"owner": "root", "group": "root", "mode": "0640"}
-    asked = {
-        "unit": "mlflow.service", "leader": "s1", "user": "mlflow", "port": 0, "database": "",
-        "state_dir": str(tmp_path), "environment": str(tmp_path), "ways": {},
-        # A directory's time is that of the data in it.
-        "files": [{"path": str(path), **wanted} for path in (file, tmp_path, tmp_path / "absent")],
-    }  # fmt: skip
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
+        "tasks": [{"ansible.builtin.assert": {"that": "__mlflow_server_stale == stale"}}],
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play], sort_keys=False))
     done = subprocess.run(
-        [sys.executable, f"{ROLE}/files/probe.py", json.dumps(asked)],
-        env={"PATH": f"{systemctl.parent}:{os.environ['PATH']}"},
-        capture_output=True, text=True, check=True,
+        [ANSIBLE, "-i", tmp_path / "hosts.yml", tmp_path / "playbook.yml"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    found = json.loads(done.stdout)
-    assert (found["runs"], found["stale"]) == (runs, stale)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")
-def test_the_probe_names_who_could_lead_root_astray(tmp_path: Path) -> None:
-    """On the way to a path, through links too; and no place that is administrators' alone."""
-    daemon, staff, stranger = 1, 50, 54321
-    made: dict[str, tuple[int, int, int, str]] = {  # owner, group, mode; of whom it is said
-        "hers": (daemon, daemon, 0o755, "daemon"),
-        "open": (0, 0, 0o777, "everybody"),
-        "group": (0, daemon, 0o775, "the group daemon"),
-        "sticky": (0, 0, 0o1777, ""),
-        "staff": (0, staff, 0o2775, ""),
-        "nas": (stranger, stranger, 0o770, ""),
-        "own": (0, 0, 0o755, ""),
-    }
-    ways = {}
-    for name, (owner, group, mode, _) in made.items():
-        (tmp_path / name).mkdir()
-        os.chown(tmp_path / name, owner, group)
-        (tmp_path / name).chmod(mode)
-        ways[name] = f"{tmp_path}/{name}/data"
-    (tmp_path / "own/link").symlink_to("../hers")
-    ways["link"] = f"{tmp_path}/own/link/data"
-    (tmp_path / "sticky/hers").mkdir()
-    os.chown(tmp_path / "sticky/hers", daemon, daemon)
-    ways["hers in sticky"] = f"{tmp_path}/sticky/hers/data"
-    ways["hers itself"] = f"{tmp_path}/hers"  # she may have it
-    asked = {
-        "unit": "none.service", "leader": "s1", "user": "nobody", "port": 0, "database": "",
-        "state_dir": str(tmp_path), "environment": str(tmp_path), "files": [], "ways": ways,
-    }  # fmt: skip
-    probe = [sys.executable, "-I", f"{ROLE}/files/probe.py", json.dumps(asked)]
-    found = json.loads(subprocess.run(probe, capture_output=True, check=True).stdout)["ways"]
-    expected = {name: who for name, (*_, who) in made.items() if who}
-    expected |= {"link": "daemon", "hers in sticky": "daemon"}
-    assert found.keys() == expected.keys()
-    for name, who in expected.items():
-        assert f"{name} ({ways[name]}) lies in {tmp_path}" in found[name]
-        assert f"which {who} can change" in found[name]
-        assert "chown root: " in found[name]
+    assert done.stdout.count("All assertions passed") == len(STATES), done.stdout
 
 
 # name: (hosts that have keys, each with its leader; where s1, whose leader is s1, has its own from)
@@ -434,12 +382,8 @@ def test_keys_come_from_the_leader(case: str, tmp_path: Path) -> None:
     having, source = SOURCES[case]
     seen = {
         host: {
-            "stdout": json.dumps(
-                {
-                    "leader": having.get(host, "s1"),
-                    "absent": [] if host in having else ["/etc/mlflow/secrets.env"],
-                }
-            )
+            "question": {"about": having.get(host, "s1")},
+            "absent": [] if host in having else ["/etc/mlflow/secrets.env"],
         }
         for host in ("s1", "s2")
     }
@@ -448,7 +392,7 @@ def test_keys_come_from_the_leader(case: str, tmp_path: Path) -> None:
         "gather_facts": False,
         "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
         "tasks": [
-            {"ansible.builtin.set_fact": {"__mlflow_server_probe": "{{ seen[host] }}"}},
+            {"ansible.builtin.set_fact": {"__mlflow_server_found": "{{ seen[host] }}"}},
             {"ansible.builtin.debug": {"msg": "source={{ __mlflow_server_source }}"}},
         ],
     }  # fmt: skip

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import shutil
 import subprocess
 import threading
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from mlflow_ops import rollout
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD, NEW = "2.22.5-aaaa", "3.17.2-bbbb"
 
 
 @pytest.fixture
-def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The program, with its state below a directory of the test's own."""
-    spec = importlib.util.spec_from_file_location(
-        "switch", ROOT / "roles/mlflow_switch/files/switch.py"
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program's state is below a directory of the test's own."""
     for name in ("STATE", "MARKS"):
-        monkeypatch.setattr(module, name, tmp_path / name)
+        monkeypatch.setattr(rollout, name, tmp_path / name)
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(module, "PUT_BACK_PATIENCE", 0)
-    monkeypatch.setattr(module.shutil, "chown", lambda *_: None)
+    monkeypatch.setattr(rollout, "PUT_BACK_PATIENCE", 0)
+    monkeypatch.setattr(shutil, "chown", lambda *_: None)
     (tmp_path / "server.env").write_text('MLFLOW_BACKEND_STORE_URI="sqlite:////x.db"\n')
-    return module
 
 
 class Host:
     """A host on which commands only happen in a list, until one of them does not work."""
 
-    def __init__(self, switch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.switch, self.breaks = switch, ""
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.breaks = ""
         self.did: list[str] = []
         self.link = tmp_path / "current"
         self.link.symlink_to(OLD)
@@ -49,12 +43,12 @@ class Host:
             "patience": 0.2,
             "marks": ["change", "start"], "path": "",
         }  # fmt: skip
-        monkeypatch.setattr(switch, "command", self.command)
+        monkeypatch.setattr(rollout, "command", self.command)
 
     def command(self, *words: str | Path, **_: Any) -> str:
         said = [str(word) for word in words]
         if said[0] == "runuser":
-            environment, verb = Path(said[5]).parents[1].name, said[8]
+            environment, verb = Path(said[5]).parents[1].name, said[9]
             what = f"{verb} by {environment}"
         elif said[0] == "systemctl" and said[1] in ("start", "stop"):
             what = f"{said[1]} {self.link.readlink()}"
@@ -63,20 +57,20 @@ class Host:
         self.did.append(what)
         if self.breaks and what == self.breaks:
             self.breaks = ""
-            raise self.switch.Failed(f"{what} is broken")
+            raise rollout.Failed(f"{what} is broken")
         return ""
 
     def run(self, phase: str = "begun", **state: Any) -> dict[str, Any]:
         """Have the program do what its service does; return how it ended."""
-        (self.switch.STATE / "plan.json").write_text(json.dumps(self.values))
+        (rollout.STATE / "plan.json").write_text(json.dumps(self.values))
         begun = {"phase": phase, "saved": self.values["saved"], **state}
-        self.switch.Switch(self.switch.Plan(self.values), begun).run()
-        return dict(json.loads((self.switch.STATE / "state.json").read_text()))
+        rollout.Switch(rollout.Plan(self.values), begun).run()
+        return dict(json.loads((rollout.STATE / "state.json").read_text()))
 
 
 @pytest.fixture
-def host(switch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(switch, tmp_path, monkeypatch)
+def host(state: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
 
 
 FORWARD = [f"stop {OLD}", f"save by {OLD}", f"migrate by {NEW}", f"start {NEW}"]
@@ -88,7 +82,7 @@ def test_all_is_well(host: Host) -> None:
     assert host.run()["phase"] == "confirmed"
     assert host.did == FORWARD
     assert host.link.readlink().name == NEW
-    assert not (host.switch.STATE / "plan.json").exists()
+    assert not (rollout.STATE / "plan.json").exists()
     assert not host.link.with_name(".on-trial").exists()
 
 
@@ -122,7 +116,7 @@ def test_nobody_says_that_it_is_well(host: Host) -> None:
 
 @pytest.mark.parametrize("phase", ["changing", "starting", "serving"])
 def test_the_host_boots_in_the_middle(host: Host, phase: str) -> None:
-    host.switch.MARKS.rmdir()  # /run is empty after a boot
+    rollout.MARKS.rmdir()  # /run is empty after a boot
     host.link.unlink()
     host.link.symlink_to(OLD if phase == "changing" else NEW)
     Path(host.values["saved"]).mkdir()
@@ -133,12 +127,12 @@ def test_the_host_boots_in_the_middle(host: Host, phase: str) -> None:
 
 def test_the_host_boots_before_anything_was_done(host: Host) -> None:
     """Nobody waits for it any more: it does not begin then."""
-    host.switch.MARKS.rmdir()
+    rollout.MARKS.rmdir()
     assert host.run()["phase"] == "put back"
     assert host.did == []
 
 
-def test_the_way_back_breaks(host: Host) -> None:
+def test_the_way_back_breaks(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told apart, nothing is forgotten, and the next try begins where it must."""
     host.breaks = f"start {NEW}"
     host.values["marks"] = ["change", "start"]
@@ -146,16 +140,16 @@ def test_the_way_back_breaks(host: Host) -> None:
 
     def load_fails(*words: str | Path, **options: Any) -> str:
         if "load" in [str(word) for word in words]:
-            raise host.switch.Failed("no database")
+            raise rollout.Failed("no database")
         return real(*words, **options)
 
-    host.switch.command = load_fails  # type: ignore[attr-defined]
+    monkeypatch.setattr(rollout, "command", load_fails)
     with pytest.raises(SystemExit, match="no database"):
         host.run()
-    state = json.loads((host.switch.STATE / "state.json").read_text())
+    state = json.loads((rollout.STATE / "state.json").read_text())
     assert state["phase"] == "stuck"
     assert host.link.with_name(".on-trial").exists()
-    host.switch.command = real  # type: ignore[attr-defined]
+    monkeypatch.setattr(rollout, "command", real)
     assert host.run(**state)["phase"] == "put back"
     assert host.did[-2:] == BACK
 
@@ -167,23 +161,23 @@ def test_a_full_disk_keeps_nobody_from_going_back(
         raise OSError("No space left on device")
 
     host.breaks = f"migrate by {NEW}"
-    write = host.switch.write
+    write = rollout.write
     real = host.command
 
     def fills_up(*words: str | Path, **options: Any) -> str:
         if "migrate" in [str(word) for word in words]:
-            monkeypatch.setattr(host.switch, "write", full)
+            monkeypatch.setattr(rollout, "write", full)
         return real(*words, **options)
 
-    host.switch.command = fills_up  # type: ignore[attr-defined]
-    (host.switch.STATE / "state.json").write_text("{}")
+    monkeypatch.setattr(rollout, "command", fills_up)
+    (rollout.STATE / "state.json").write_text("{}")
     host.run()
-    monkeypatch.setattr(host.switch, "write", write)
+    monkeypatch.setattr(rollout, "write", write)
     assert host.did[-2:] == BACK
     assert host.link.readlink().name == OLD
 
 
-def test_other_data(host: Host, tmp_path: Path) -> None:
+def test_other_data(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Artifacts and files change with the databases, and come back with them."""
     artifacts, secrets = tmp_path / "artifacts", tmp_path / "secrets.env"
     for place, text in ((artifacts, "old"), (tmp_path / "artifacts.new", "new")):
@@ -203,7 +197,7 @@ def test_other_data(host: Host, tmp_path: Path) -> None:
             seen.append((artifacts / "model").read_text() + secrets.read_text())
         return real(*words, **options)
 
-    host.switch.command = looks  # type: ignore[attr-defined]
+    monkeypatch.setattr(rollout, "command", looks)
     host.run()
     assert seen == ["newnew", "oldold"]
 
@@ -228,31 +222,32 @@ def test_a_broken_server_takes_other_data(host: Host) -> None:
     assert host.did == [*FORWARD, f"stop {NEW}", f"save by {NEW}", f"start {OLD}"]
 
 
+@pytest.mark.usefixtures("state")
 def test_waiting_and_words(
-    switch: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who waits is told at the next point that needs a word, and not before."""
-    (switch.STATE / "plan.json").write_text(json.dumps({"marks": ["change"]}))
+    (rollout.STATE / "plan.json").write_text(json.dumps({"marks": ["change"]}))
     ended = threading.Event()
-    monkeypatch.setattr(switch.subprocess, "call", lambda *_: 3 if ended.is_set() else 0)
+    monkeypatch.setattr(subprocess, "call", lambda *_: 3 if ended.is_set() else 0)
 
     def tell(phase: str) -> None:
-        switch.write(switch.STATE / "state.json", {"phase": phase})
+        rollout.write(rollout.STATE / "state.json", {"phase": phase})
 
     tell("stopped")  # which needs no word here
     later = threading.Timer(0.3, tell, ["serving"])
     later.start()
-    switch.wait(5)
+    rollout.wait(5)
     assert json.loads(capsys.readouterr().out)["phase"] == "serving"
 
     def end() -> None:
         tell("confirmed")
         ended.set()
 
-    switch.go("confirm", "")
-    (switch.STATE / "plan.json").unlink()  # it is over, and not yet written down how
+    rollout.go("confirm", "")
+    (rollout.STATE / "plan.json").unlink()  # it is over, and not yet written down how
     threading.Timer(0.3, end).start()
-    switch.wait(5)
+    rollout.wait(5)
     assert json.loads(capsys.readouterr().out)["phase"] == "confirmed"
 
 

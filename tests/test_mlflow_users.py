@@ -2,7 +2,6 @@
 
 import base64
 import json
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,8 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from refusals import Refusals, refused
 
-ROOT = Path(__file__).resolve().parent.parent
-ROLE = ROOT / "roles/mlflow_users"
+from mlflow_ops import users
+
 ADMIN = ("admin", "the-admins-password")
 
 
@@ -117,8 +116,8 @@ def fake() -> Iterator[Fake]:
         server.shutdown()
 
 
-def run(fake: Fake, tmp_path: Path, *users: dict[str, Any], **asked: Any) -> dict[str, Any]:
-    """Run the program as the role does, and return its answer."""
+def run(fake: Fake, tmp_path: Path, *given: dict[str, Any], **asked: Any) -> users.Outcome:
+    """See to users as the role does, and return what became of it."""
     secret = tmp_path / "admin_password"
     secret.write_text(asked.pop("admin_password", ADMIN[1]))
     default = {
@@ -126,15 +125,10 @@ def run(fake: Fake, tmp_path: Path, *users: dict[str, Any], **asked: Any) -> dic
         "key": "", "ca": "", "admin": ADMIN[0], "admin_password_file": str(secret),
         "passwords": "on_create", "remove_others": False, "check": False,
     }  # fmt: skip
-    done = subprocess.run(
-        ["python3", "-c", (ROLE / "files/users.py").read_text()],
-        input=json.dumps({**default, "users": users, **asked}),
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for password in [ADMIN[1], *(str(user.get("password", "?")) for user in users)]:
-        assert password not in done.stdout + done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    outcome = users.see_to({**default, "users": given, **asked})
+    for password in [ADMIN[1], *(str(user.get("password", "?")) for user in given)]:
+        assert password not in repr(outcome)
+    return outcome
 
 
 ADA = {"name": "ada", "password": "adas-first-password"}
@@ -144,29 +138,29 @@ OPERATOR = {"name": "op", "password": "operators-password", "admin": True}
 def test_users_are_made_once(fake: Fake, tmp_path: Path) -> None:
     """Check mode says it, the first run does it, the second finds nothing to do."""
     said = run(fake, tmp_path, ADA, OPERATOR, check=True)
-    assert said["changed"] and not fake.writes
-    assert run(fake, tmp_path, ADA, OPERATOR)["actions"] == said["actions"]
+    assert said.actions and not fake.writes
+    assert run(fake, tmp_path, ADA, OPERATOR).actions == said.actions
     assert fake.users["op"]["is_admin"] and not fake.users["ada"]["is_admin"]
     again = run(fake, tmp_path, ADA, OPERATOR)
-    assert again == {"changed": False, "actions": [], "error": ""}
+    assert (again.actions, again.error) == ([], "")
 
 
 def test_a_persons_own_password_stays(fake: Fake, tmp_path: Path) -> None:
     """Unless all are to be taken back, which is not done to those that are as they should be."""
     run(fake, tmp_path, ADA)
     fake.users["ada"]["password"] = "her-own-choice"  # noqa: S105
-    assert not run(fake, tmp_path, ADA)["changed"]
-    assert run(fake, tmp_path, ADA, passwords="always")["actions"] == ["ada: the password"]
+    assert not run(fake, tmp_path, ADA).actions
+    assert run(fake, tmp_path, ADA, passwords="always").actions == ["ada: the password"]
     assert fake.users["ada"]["password"] == ADA["password"]
-    assert not run(fake, tmp_path, ADA, passwords="always")["changed"]
+    assert not run(fake, tmp_path, ADA, passwords="always").actions
 
 
 def test_removal(fake: Fake, tmp_path: Path) -> None:
     """By name, or all others; never the administrator."""
     run(fake, tmp_path, ADA)
     gone = {"name": "ada", "state": "absent"}
-    assert run(fake, tmp_path, gone)["actions"] == ["remove ada"]
-    assert not run(fake, tmp_path, gone)["changed"]
+    assert run(fake, tmp_path, gone).actions == ["remove ada"]
+    assert not run(fake, tmp_path, gone).actions
     assert "old" in fake.users
     run(fake, tmp_path, ADA, remove_others=True)
     assert {*fake.users} == {"admin", "ada"}
@@ -181,31 +175,31 @@ def test_permissions(fake: Fake, tmp_path: Path) -> None:
 
     fake.grants["ada", "experiment", "3"] = "MANAGE"  # she made it
     for permission in "EDIT", "READ", "MANAGE":
-        assert run(fake, tmp_path, wish(permission))["changed"]
+        assert run(fake, tmp_path, wish(permission)).actions
         assert fake.grants["ada", "experiment", "7"] == permission
-        assert not run(fake, tmp_path, wish(permission))["changed"]
-    assert run(fake, tmp_path, wish("default"))["changed"]
+        assert not run(fake, tmp_path, wish(permission)).actions
+    assert run(fake, tmp_path, wish("default")).actions
     assert fake.grants == {("ada", "experiment", "3"): "MANAGE"}
 
     fake.writes.clear()
     refused = run(fake, tmp_path, OPERATOR, wish("EDIT", "nowhere"))
-    assert "'nowhere' (ada)" in refused["error"]
-    assert not refused["changed"] and not fake.writes
+    assert "'nowhere' (ada)" in refused.error
+    assert not refused.actions and not fake.writes
 
 
 def test_a_changed_admin_password_is_said(fake: Fake, tmp_path: Path) -> None:
     """The file and the database differ: a sentence names the file."""
     refused = run(fake, tmp_path, ADA, admin_password="another-password")  # noqa: S106
-    assert "admin_password" in refused["error"] and "changed elsewhere" in refused["error"]
+    assert "admin_password" in refused.error and "changed elsewhere" in refused.error
     assert not fake.writes
 
 
 def test_no_server(fake: Fake, tmp_path: Path) -> None:
     """A sentence; but in check mode the server may be what the playbook would make."""
     socket = f"unix:{tmp_path}/none.sock"
-    assert "mlflow_users_server" in run(fake, tmp_path, ADA, server=socket)["error"]
+    assert "mlflow_users_server" in run(fake, tmp_path, ADA, server=socket).error
     checked = run(fake, tmp_path, ADA, server=socket, check=True)
-    assert checked["changed"] and not checked["error"]
+    assert checked.actions and not checked.error
 
 
 # name: (variables, words that the one error must have)

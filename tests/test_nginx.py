@@ -1,13 +1,16 @@
 """The role nginx: what its site says, and what it refuses before it asks a host."""
 
-import hashlib
-import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from plugins.plugin_utils import nginx
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/nginx"
@@ -81,7 +84,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return each site as nginx reads it, without comments and indentation."""
     directory = tmp_path_factory.mktemp("sites")
     hosts: dict[str, dict[str, object]] = {
-        name: {**variables, "seen": json.dumps({"version": version, "ipv6": ipv6})}
+        name: {**variables, "seen": {"nginx": {"version": version}, "ipv6": ipv6}}
         for name, (version, ipv6, variables) in SITES.items()
     }
     # Skipped, the role only lends its variables.
@@ -91,7 +94,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         hosts,
         [
             {"ansible.builtin.import_role": role, "when": False},
-            {"ansible.builtin.set_fact": {"__nginx_probe": {"stdout": "{{ seen }}"}}},
+            {"ansible.builtin.set_fact": {"__nginx_found": "{{ seen }}"}},
             {
                 "ansible.builtin.template": {
                     "src": f"{ROLE}/templates/mlflow.conf.j2",
@@ -159,6 +162,38 @@ def test_server_info_is_rewritten_where_artifacts_are_proxied(sites: dict[str, s
     assert "sub_filter" not in sites["presigned"]
 
 
+def test_no_old_tls_is_spoken(sites: dict[str, str]) -> None:
+    """Neither to names that are ours nor to others."""
+    site = sites["debian13"]
+    spoken = nginx.tls()
+    assert "ssl_protocols TLSv1.2 TLSv1.3;\n" in spoken
+    assert all(cipher.startswith("ECDHE-") for cipher in spoken.split()[4].split(":"))
+    assert site.count(f"http2 on;\n{spoken}\n") == 2
+
+
+def test_nginx_checks_a_file_where_it_will_be(tmp_path: Path) -> None:
+    """In a copy of all that there is, which is gone afterwards."""
+    etc, program, new = tmp_path / "nginx", tmp_path / "bin/nginx", tmp_path / "new"
+    (etc / "conf.d").mkdir(parents=True)
+    (etc / "nginx.conf").write_text(f"include {etc}/conf.d/*.conf;")
+    (etc / "conf.d/other.conf").write_text(f"include {etc}/more.d/*.conf;")
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\ncat $(dirname "$4")/conf.d/other.conf $(dirname "$4")/more.d/*\n'
+    )
+    program.chmod(0o755)
+    new.write_text("a location")
+    command = nginx.validate(f"{etc}/more.d/one.conf").replace("/etc/nginx", str(etc)) % new
+    done = subprocess.run(
+        shlex.split(command), env={"PATH": f"{program.parent}:{os.environ['PATH']}"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    included, location = done.stdout.split(";")
+    assert re.fullmatch(rf"include {etc}/[.]check[.]\w+/more[.]d/[*][.]conf", included)
+    assert location == "a location"
+    assert {path.name for path in etc.iterdir()} == {"nginx.conf", "conf.d"}
+
+
 def test_a_socket_is_reached_without_tls(sites: dict[str, str]) -> None:
     """And every way to MLflow leads there."""
     site = sites["debian13"]
@@ -196,19 +231,6 @@ def test_metrics_are_closed(sites: dict[str, str]) -> None:
     """To all but those who are named."""
     site = sites["scraped"]
     assert "location ^~ /metrics {\nallow 192.0.2.0/24;\ndeny all;\n" in site
-
-
-def test_a_file_is_in_order_with_its_owner_and_mode(tmp_path: Path) -> None:
-    """Whatever it says: where these are wrong, it has no digest, and is written."""
-    ours, theirs = Path("/etc/passwd"), tmp_path / "mlflow.conf"  # root's with 0644; not so
-    theirs.touch(0o600)
-    absent = tmp_path / "absent"
-    written = [str(file) for file in (ours, theirs, absent)]
-    asked = {"unit": "no.service", "ports": [], "files": [], "written": written}
-    probe = [sys.executable, str(ROLE / "files/probe.py"), json.dumps(asked)]
-    saw = json.loads(subprocess.check_output(probe, text=True))
-    assert [*saw["digests"].values()] == [hashlib.sha256(ours.read_bytes()).hexdigest(), "", ""]
-    assert not saw["serves"]
 
 
 # name: (variables, words that the one error must have)

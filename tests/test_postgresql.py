@@ -1,20 +1,21 @@
-"""The role postgresql: what its templates say, what it refuses, and how it keeps a password."""
+"""The role postgresql: what its templates say, what it refuses, and what it asks of a cluster."""
 
-import base64
 import hashlib
-import hmac
-import importlib.util
 import json
+import pwd
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from refusals import refused
+
+from mlflow_ops import postgresql
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/postgresql"
@@ -24,12 +25,13 @@ TLS = {
     "postgresql_tls_key": "/etc/ssl/mlflow/postgresql.key",
 }
 CLIENTS = {"postgresql_clients": ["server1", "server2"], **TLS}
-# What the role's program sees of an ordinary host.
+# What the role sees of an ordinary host.
 HOST = {
     "memory_mb": 8100,
     "cluster": {"version": "15", "name": "main", "running": True},
     "clients": {"server1": ["192.0.2.1/32"], "server2": ["192.0.2.2/32", "2001:db8::2/128"]},
 }
+CLUSTER = postgresql.Cluster("15 main 5432 online postgres /var/lib/postgresql/15/main /log")
 
 Render = Callable[..., str]
 
@@ -58,7 +60,7 @@ def render(tmp_path: Path) -> Render:
             "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
             "vars": {
                 "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-                "__postgresql_probe": {"stdout": json.dumps({**HOST, **(host or {})})},
+                "__postgresql_probe": {"found": {**HOST, **(host or {})}},
             },
             "tasks": [
                 {
@@ -185,59 +187,29 @@ def test_bad_input_is_refused(errors: dict[str, str], case: str) -> None:
         assert word in errors[case]
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the role's program as a module; it reads its arguments when it is loaded."""
-    monkeypatch.setattr(sys, "argv", ["cluster.py", "look", "{}"])
-    spec = importlib.util.spec_from_file_location("cluster", ROLE / "files/cluster.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "cluster", module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_password_is_kept_as_scram_has_it(cluster: ModuleType) -> None:
-    """The example of RFC 7677: the server proves itself with the key that we compute."""
-    nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-    salt = "W22ZaJ0SNY7soEsUEjb6gQ=="
-    message = (f"n=user,r=rOprNGfwEbeRWgbNEkqO,r={nonce},s={salt},i=4096,c=biws,r={nonce}").encode()
-    kept = cluster.verifier("pencil", base64.b64decode(salt), 4096)
-    keys = kept.rpartition("$")[2]
-    stored, server = (base64.b64decode(key) for key in keys.split(":"))
-    signature = hmac.digest(server, message, "sha256")
-    assert base64.b64encode(signature) == b"6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
-    proof = base64.b64decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
-    mask = hmac.digest(stored, message, "sha256")
-    client = bytes(one ^ other for one, other in zip(proof, mask, strict=True))
-    assert hashlib.sha256(client).digest() == stored
-    assert cluster.is_verifier(kept, "pencil")
-    assert not cluster.is_verifier(kept, "pencils")
-    assert not cluster.is_verifier("", "pencil")
-
-
-def test_nothing_more_is_asked_of_a_cluster_that_follows(
-    cluster: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_more_is_asked_of_a_cluster_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     """But of one that does not, that refuses, or whose TLS files may be renewed after the look."""
 
-    def refuse(_: object) -> None:
-        raise cluster.Refusal("It shows another certificate.")
+    def refuse(*_: object) -> None:
+        raise postgresql.Refusal("It shows another certificate.")
 
-    ways: list[tuple[list[str], Callable[[object], object], bool]] = [
-        ([], lambda _: None, False),
-        ([], lambda _: cluster.did("reload"), True),
+    def reload(_: object, __: object, steps: postgresql.Steps) -> None:
+        assert not steps.take("reload")  # a look does nothing
+
+    ways: list[tuple[list[str], Callable[..., object], bool]] = [
+        ([], lambda *_: None, False),
+        ([], reload, True),
         ([], refuse, True),
-        (["server1"], lambda _: None, True),
+        (["server1"], lambda *_: None, True),
     ]
-    for clients, apply, expected in ways:
-        monkeypatch.setattr(cluster, "ASKED", {"clients": clients})
-        monkeypatch.setattr(cluster, "apply", apply)
-        assert cluster.behind(None) is expected
+    for clients, follow, expected in ways:
+        monkeypatch.setattr(postgresql, "follow", follow)
+        asked = postgresql.Asked(port=5432, clients=clients)
+        assert postgresql.behind(CLUSTER, asked) is expected
 
 
 def test_a_file_is_in_order_with_its_owner_and_mode(
-    cluster: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whatever it says: where these are wrong, it has no digest, and is written."""
     file = tmp_path / "pg_hba.conf"
@@ -246,14 +218,43 @@ def test_a_file_is_in_order_with_its_owner_and_mode(
     status = file.stat()
     for uid, mode, in_order in ((0, "0640", True), (0, "0644", False), (1, "0640", False)):
         account = SimpleNamespace(pw_uid=status.st_uid + uid, pw_gid=status.st_gid)
-        monkeypatch.setattr(cluster.pwd, "getpwnam", lambda _, account=account: account)
+        monkeypatch.setattr(pwd, "getpwnam", lambda _, account=account: account)
         expected = hashlib.sha256(b"local all\n").hexdigest() if in_order else ""
-        assert cluster.digest(file, mode) == expected
-    assert cluster.digest(tmp_path / "absent", "0640") == ""
+        assert postgresql.digest(file, mode) == expected
+    assert postgresql.digest(tmp_path / "absent", "0640") == ""
 
 
-def test_a_client_on_the_host_itself(cluster: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_on_the_host_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Debian calls a host 127.0.1.1 in its own /etc/hosts, and connections come from 127.0.0.1."""
     answer = [(2, 1, 6, "", ("127.0.1.1", 0))]
-    monkeypatch.setattr(cluster.socket, "getaddrinfo", lambda *_, **__: answer)
-    assert cluster.addresses("db") == ["127.0.0.1/32", "127.0.1.1/32", "::1/128"]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer)
+    assert postgresql.addresses("db") == ["127.0.0.1/32", "127.0.1.1/32", "::1/128"]
+
+
+def test_a_clusters_configuration_is_checked_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who overrides the role's settings is named, with the place."""
+    rows = {
+        "listen_addresses": ["*", "/etc/postgresql/15/main/conf.d/zz-local.conf:1"],
+        "port": ["5432", "a:1"], "ssl": ["off", "a:2"], "max_connections": ["50", "a:3"],
+    }  # fmt: skip
+    monkeypatch.setattr(postgresql.Cluster, "sql", lambda *_: json.dumps(rows))
+    with pytest.raises(postgresql.Refusal, match="does not decide: listen_addresses") as said:
+        postgresql.check_settings(CLUSTER, postgresql.Asked(port=5432, least_connections=95))
+    for words in ("zz-local.conf:1", "max_connections = '50'"):
+        assert words in str(said.value)
+
+
+def test_the_owners_password_is_never_logged() -> None:
+    """It is sent as it is: whatever the server's settings say, that session is quiet."""
+    tasks = yaml.safe_load((ROLE / "tasks/databases.yml").read_text())
+    [block] = [task for task in tasks if "block" in task]
+    quiet = block["environment"]["PGOPTIONS"].split()
+    for setting in ("log_statement=none", "log_min_error_statement=panic",
+                    "log_min_duration_statement=-1"):  # fmt: skip
+        assert setting in quiet
+    for task in [*tasks, *block["block"]]:
+        told = "password" in json.dumps(task.get("community.postgresql.postgresql_user", ""))
+        if told or "ansible.builtin.slurp" in task:
+            assert task["no_log"] == "{{ postgresql_no_log }}"

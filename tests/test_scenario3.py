@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What the probe of a server's host sees, and what a vault would hold.
+# What the look at a server's host sees, and what a vault would hold.
 HOST = {"cores": 4, "memory_mb": 8000, "names": ["host"], "addresses": ["192.0.2.20"], "amiss": []}
 VAULT = {
     "vault_mlflow_users": {"ada": "a-password-of-ada", "grace": "a-password-of-grace"},
@@ -43,7 +43,7 @@ def settings(inventory: str, folder: Path, **variables: Any) -> dict[str, dict[s
     playbook.write_text(yaml.safe_dump([play], sort_keys=False))
     known = {
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-        "__mlflow_server_probe": {"stdout": json.dumps(HOST)},
+        "__mlflow_server_found": HOST,
         "seaweedfs_credentials": {"access_key": "AK", "secret_key": "SK"},
         "postgresql_credentials": {"password": "made there"},
     }

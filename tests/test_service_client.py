@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import service_client
-from service_client import NotReady, Server, listeners
+
+from mlflow_ops import client
+from mlflow_ops.client import NotReady, Server
+from mlflow_ops.host import ports
 
 
 class Listener(http.server.BaseHTTPRequestHandler):
@@ -63,12 +65,12 @@ def test_who_took_its_port_is_told_nothing(
     settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     """While it is down, its port is anybody's."""
-    assert listeners("127.0.0.1", int(settings["MLFLOW_PORT"])) == {os.geteuid()}
+    assert ports.users("127.0.0.1", int(settings["MLFLOW_PORT"])) == {os.geteuid()}
     if who == "person":  # and root asks
-        monkeypatch.setattr("service_client.os.geteuid", lambda: 0)
-        monkeypatch.setattr(service_client, "listeners", lambda *_: {1000})
+        monkeypatch.setattr("mlflow_ops.client.os.geteuid", lambda: 0)
+        monkeypatch.setattr(ports, "users", lambda *_: {1000})
     else:  # the service's user asks
-        monkeypatch.setattr("service_client.os.geteuid", lambda: 64242)
+        monkeypatch.setattr("mlflow_ops.client.os.geteuid", lambda: 64242)
     with pytest.raises(NotReady, match=r"Step: .* not the service's"):
         Server(settings).request("Step", "GET", "/")
     # The doctor asks in its own words.
@@ -92,8 +94,8 @@ def test_who_listens_where(family: socket.AddressFamily, at: str) -> None:
         port = listening.getsockname()[1]
         here = {"127.0.0.1": at != "::1", "::1": at in ("::1", "::", "0.0.0.0")}  # noqa: S104
         for asked, there in here.items():
-            assert listeners(asked, port) == ({os.geteuid()} if there else set()), asked
-        assert listeners("127.0.0.1", port + 1) == set()
+            assert ports.users(asked, port) == ({os.geteuid()} if there else set()), asked
+        assert ports.users("127.0.0.1", port + 1) == set()
 
 
 def test_a_client_of_another_kind_tells_no_person(
@@ -101,12 +103,12 @@ def test_a_client_of_another_kind_tells_no_person(
 ) -> None:
     """MLflow's, say: a program that root starts has no other connection to this host."""
     monkeypatch.setattr(socket.socket, "connect", socket.socket.connect)  # back again, at the end
-    service_client.only_to_service()
+    client.only_to_service()
     url = f"http://127.0.0.1:{settings['MLFLOW_PORT']}/"
     own = os.geteuid()
     refused = pytest.raises(http.client.HTTPException, match="not the service's, but of user")
     for user, told in ((999, True), (1000, False), (own, own == 0)):
-        monkeypatch.setattr(service_client, "listeners", lambda *_, user=user: {user})
+        monkeypatch.setattr(ports, "users", lambda *_, user=user: {user})
         Listener.heard.clear()
         with contextlib.nullcontext() if told else refused:
             urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url).close()
@@ -116,7 +118,7 @@ def test_a_client_of_another_kind_tells_no_person(
 def test_who_has_no_password_asks_anybody(
     settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service_client.os.geteuid", lambda: 64242)
+    monkeypatch.setattr("mlflow_ops.client.os.geteuid", lambda: 64242)
     Server({"MLFLOW_PORT": settings["MLFLOW_PORT"]}).request("Step", "GET", "/")
     assert Listener.heard == [""]
 

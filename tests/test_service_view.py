@@ -1,22 +1,17 @@
-"""roles/mlflow_server/files/service_view.py: which way to a directory root goes.
+"""src/mlflow_ops/view.py: which way to a directory root goes.
 
 That no link below it leads anywhere is seen on hosts: test_backup.py and test_promote.py.
 """
 
-import importlib
 import os
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-
-@pytest.fixture(scope="module")
-def view() -> ModuleType:
-    return importlib.import_module("service_view")
+from mlflow_ops import view
 
 
-def reached(view: ModuleType, path: Path) -> Path:
+def reached(path: Path) -> Path:
     """Return where a path was found to lead."""
     descriptor: int = view.opened(path)
     try:
@@ -25,15 +20,15 @@ def reached(view: ModuleType, path: Path) -> Path:
         os.close(descriptor)
 
 
-def test_who_owns_a_directory_may_link_to_it(view: ModuleType, tmp_path: Path) -> None:
+def test_who_owns_a_directory_may_link_to_it(tmp_path: Path) -> None:
     (tmp_path / "disk/store").mkdir(parents=True)
     (tmp_path / "whole").symlink_to(tmp_path / "disk")
     (tmp_path / "disk/relative").symlink_to("../disk/./store")
     for path in ("disk/store", "whole/store", "whole/relative", "disk/../whole/relative"):
-        assert reached(view, tmp_path / path) == (tmp_path / "disk/store").resolve()
+        assert reached(tmp_path / path) == (tmp_path / "disk/store").resolve()
 
 
-def test_what_belongs_to_others_is_refused(view: ModuleType, tmp_path: Path) -> None:
+def test_what_belongs_to_others_is_refused(tmp_path: Path) -> None:
     """Of a link of somebody else's: root may test it, others have root's directories for it."""
     link = tmp_path / "store"
     link.symlink_to("/etc")
@@ -47,7 +42,7 @@ def test_what_belongs_to_others_is_refused(view: ModuleType, tmp_path: Path) -> 
         view.opened(tmp_path / "middle/ssl")
 
 
-def test_ways_that_end_nowhere(view: ModuleType, tmp_path: Path) -> None:
+def test_ways_that_end_nowhere(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(view.Refused, match="too many links"):
         view.opened(tmp_path / "circle")
@@ -58,9 +53,7 @@ def test_ways_that_end_nowhere(view: ModuleType, tmp_path: Path) -> None:
         view.opened(tmp_path / "nothing/store")
 
 
-def test_a_way_is_root_s_alone_or_not(
-    view: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_way_is_root_s_alone_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever owns what leads there counts, not only whoever owns what is there."""
     (tmp_path / "link").symlink_to("/usr")
     assert view.root_alone(tmp_path / "link/bin")

@@ -22,14 +22,36 @@ Finding = dict[str, str]
 
 @dataclass(frozen=True)
 class Look:
-    """One look of the playbook at one host: what was sent, and what came of it."""
+    """One look of the playbook at one host: what was asked, and what came of it."""
 
     host: str
     kind: str
-    command: str
-    program: str
     asked: dict[str, Any]
     report: dict[str, Any]
+
+
+# What looks again: the package, which is not on every host, from the first line of its input; what
+# the playbook asks, from the second; and what a test asks otherwise.
+AGAIN = """
+import importlib.abc, importlib.util, json, sys
+sources, asked, otherwise = map(json.loads, sys.stdin)
+class Sent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path=None, target=None):
+        for file in (name.replace(".", "/") + "/__init__.py", name.replace(".", "/") + ".py"):
+            if file in sources:
+                package = file.endswith("__init__.py")
+                return importlib.util.spec_from_loader(name, self, origin=file, is_package=package)
+    def exec_module(self, module):
+        module.__file__ = "/sent/" + module.__spec__.origin
+        exec(compile(sources[module.__spec__.origin], module.__file__, "exec"), module.__dict__)
+sys.meta_path.insert(0, Sent())
+from mlflow_ops import doctor
+print(json.dumps(doctor.examine({**doctor.of_record(asked), **otherwise})))
+"""
+SOURCES = {
+    path.relative_to(ROOT / "src").as_posix(): path.read_text()
+    for path in (ROOT / "src/mlflow_ops").rglob("*.py")
+}
 
 
 @dataclass(frozen=True)
@@ -71,11 +93,8 @@ def consult(command: list[str]) -> list[Look]:
             for host, result in task["hosts"].items():
                 sent = (result.get("invocation") or {}).get("module_args", {})
                 if task["task"]["name"].endswith("Look at everything that could be wrong"):
-                    program, asked = map(json.loads, sent["stdin"].splitlines())
-                    looks.append(
-                        Look(host, asked["kind"], shlex.join(sent["argv"]), program, asked,
-                             json.loads(result["stdout"]))
-                    )  # fmt: skip
+                    report = {name: result[name] for name in ("looked", "unseen", "findings")}
+                    looks.append(Look(host, sent["kind"], sent, report))
     return looks
 
 
@@ -91,7 +110,6 @@ def findings(ops: Callable[[str], str], look: Look, case: Case, person: str) -> 
     Returns:
         What the doctor says.
     """
-    asked = {**look.asked, **case.asked}
     said = ops(f"""mend() {{
 sudo sh -eu <<'END_OF_MEND'
 {case.mend}
@@ -103,9 +121,10 @@ sudo sh -eu <<'END_OF_HARM' >/dev/null
 END_OF_HARM
 sudo --login --user {"root" if look.kind == "host" else person} sh <<'END_OF_LOOK'
 {case.before}
-{look.command} <<'END_OF_STDIN'
-{json.dumps(look.program)}
-{json.dumps(asked)}
+python3 -I -c {shlex.quote(AGAIN)} <<'END_OF_STDIN'
+{json.dumps(SOURCES)}
+{json.dumps(look.asked)}
+{json.dumps(case.asked)}
 END_OF_STDIN
 END_OF_LOOK
 """)

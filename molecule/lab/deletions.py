@@ -91,8 +91,8 @@ import json, os, sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-sys.path.insert(0, "/usr/local/lib/mlflow")
-from service_settings import read_settings
+sys.path.insert(0, "/usr/local/lib/mlflow/current")
+from mlflow_ops.settings import read_settings
 asked = json.loads(sys.argv[1])
 settings = read_settings()
 os.environ.update(settings)

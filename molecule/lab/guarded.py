@@ -8,7 +8,7 @@ from typing import Any
 
 from hosts import Lab
 
-LIBRARY = "/usr/local/lib/mlflow"
+TOOLS = "/usr/local/lib/mlflow/current"
 
 
 def neighbour(lab: Lab, server: str, client: str, *, gateway: bool = False) -> dict[str, Any]:
@@ -34,6 +34,6 @@ def routes(lab: Lab, server: str) -> dict[str, Any]:
     command = (
         "home=$(mktemp -d) && trap 'cd /; sudo rm -r $home' EXIT && cd $home && "
         "sudo chown nobody . && "
-        f"sudo -u nobody env HOME=$home PYTHONPATH={LIBRARY} /opt/mlflow/current/bin/python"
+        f"sudo -u nobody env HOME=$home PYTHONPATH={TOOLS} /opt/mlflow/current/bin/python"
     )
     return dict(json.loads(lab.program(server, "routes", command).splitlines()[-1]))

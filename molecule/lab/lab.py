@@ -5,6 +5,7 @@
     lab.py images [debian12] [debian13]          the base images
     lab.py browser                               Chromium, for tests of what people see
     lab.py promtool                              Prometheus' promtool, for tests of alert rules
+    lab.py earlier                               the earlier release that hosts are taken over from
     lab.py up LAB HOST:IMAGE[:GROUP,...]...      hosts, and .lab/LAB/hosts.yml, their inventory
     lab.py restart LAB HOST                      a host that boots again
     lab.py down LAB | --all                      none of it
@@ -379,6 +380,31 @@ def down(lab: str | None) -> None:
         shutil.rmtree(inventory.parent)
 
 
+# An earlier release ------------------------------------------------------------------------------
+
+# The last one before programs had a package: hosts that it set up are taken over by this one.
+EARLIER = "880814dbe696edafee51df7909744f4900d94cc7"
+
+
+def earlier() -> None:
+    """See to the playbooks of that release, taken out of this repository's own history."""
+    folder = ROOT / ".lab/earlier"
+    if (folder / ".complete").exists():
+        return
+    archive = subprocess.run(
+        ["git", "archive", EARLIER], cwd=ROOT, capture_output=True, check=False
+    )
+    if archive.returncode:
+        raise LabError(
+            f"this clone lacks the commit {EARLIER[:7]}, from which hosts are taken over: "
+            "git fetch --unshallow"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
+    (folder / ".complete").touch()
+
+
 def main() -> int:
     """Read the command line and do it."""
     parser = argparse.ArgumentParser(
@@ -388,6 +414,7 @@ def main() -> int:
     verbs.add_parser("engine", help="see to a Docker engine")
     verbs.add_parser("browser", help="see to Chromium")
     verbs.add_parser("promtool", help="see to promtool")
+    verbs.add_parser("earlier", help="see to an earlier release of these playbooks")
     verb = verbs.add_parser("images", help="see to the base images")
     verb.add_argument("images", nargs="*", metavar="IMAGE", default=list(SUITES))
     verb = verbs.add_parser("up", help="start hosts")
@@ -411,6 +438,8 @@ def main() -> int:
             browser()
         elif options.verb == "promtool":
             promtool()
+        elif options.verb == "earlier":
+            earlier()
         elif options.verb == "images":
             print("\n".join(images(options.images).values()))
         elif options.verb == "up":

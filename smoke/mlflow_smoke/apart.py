@@ -11,6 +11,9 @@ looks into the server's files and database has the server's own account, and loa
   apart access                         how people log in at the server on this host, as one line
                                        that the parts `begin` and `end` read
 
+Where the server of this host has its settings, its account and its data says the record of its
+installation. Of the parts of scenario 3, `look` alone needs a server here.
+
 It comes packed (pack.py), is run by the host's own Python, and needs nothing else.
 """
 
@@ -37,7 +40,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-from mlflow_smoke import interruption, residence
+from mlflow_smoke import installation, interruption, residence
+from mlflow_smoke.installation import Installation
 from mlflow_smoke.report import NO_REPORT
 
 LONGEST = "15min"  # for one part; a model that never ends would keep the smoke for ever
@@ -77,14 +81,14 @@ class Host:
     Attributes:
         python: the interpreter of the environment that has MLflow.
         addresses: the server, and what else it sends its clients to: all that a part reaches.
-        user: the server's account.
+        server: the server of this host, if a part is to look at it.
         writable: what that account may write, as SQLite wants even of those who only read.
         login: whether people log in. Parts then see whose the server's port is.
     """
 
     python: str
     addresses: list[str]
-    user: str
+    server: Installation | None = None
     writable: list[str] = field(default_factory=list)
     login: bool = False
 
@@ -101,13 +105,16 @@ class Host:
         folder = Path(tempfile.mkdtemp(prefix=f"{unit}-", dir="/run"))
         try:
             if part == "look":
-                properties = [f"User={self.user}", "JoinsNamespaceOf=mlflow.service"]
+                assert self.server  # noqa: S101 for the types
+                properties = [f"User={self.server.user}", f"JoinsNamespaceOf={self.server.unit}"]
                 properties += ["RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"]
                 properties += [f"ReadWritePaths=-{path}" for path in self.writable]
             else:
                 found = reachable(self.addresses)
                 told = [{"environment": found.proxies}, *told]
                 properties = ["DynamicUser=yes", f"InaccessiblePaths={HIDDEN}"]
+                if self.server:
+                    properties += [f"InaccessiblePaths=-{self.server.config_dir}"]
                 properties += ["PrivateUsers=no"] * self.login  # in one's own, all others are one
                 properties += ["RestrictAddressFamilies=AF_INET AF_INET6", "IPAddressDeny=any"]
                 properties += [f"IPAddressAllow={address}" for address in found.addresses]
@@ -242,26 +249,21 @@ def packed() -> str:
     return base64.b64encode(Path(archive).read_bytes()).decode()
 
 
-def access(settings: Path, name: str, password: Path) -> dict[str, Any]:
+def access(server: Installation) -> dict[str, Any]:
     """How people log in at a server: what its own files say, which are root's.
-
-    Args:
-        settings: the server's environment file.
-        name: the administrator's.
-        password: the file that holds hers.
 
     Returns:
         `administrator`, a name and a password, and `default_permission`; nothing where the server
         asks nobody who she is.
     """
-    found = residence.settings(settings) if settings.is_file() else {}
+    found = residence.settings(server.settings) if server.settings.is_file() else {}
     if not found.get(AUTH):
         return {}
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(found[AUTH])
     permission = parser.get("mlflow", "default_permission", fallback="READ")
-    known = password.read_text().strip() if password.is_file() else ""
-    return {"administrator": [name, known], "default_permission": permission}
+    known = server.password.read_text().strip() if server.password.is_file() else ""
+    return {"administrator": [server.admin_user, known], "default_permission": permission}
 
 
 def only(document: dict[str, Any], letter: str) -> dict[str, Any]:
@@ -325,13 +327,9 @@ def run(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--python", default=sys.executable, help="of the environment with MLflow")
-    parser.add_argument("--user", default="mlflow", help="the server's account (%(default)s)")
-    parser.add_argument("--settings", type=Path, default=Path("/etc/mlflow/server.env"),
-                        help="the server's environment file (%(default)s)")  # fmt: skip
-    parser.add_argument("--administrator", default="admin", metavar="NAME")
-    parser.add_argument("--password-file", type=Path, default=Path("/etc/mlflow/admin_password"),
-                        help="which holds the administrator's (%(default)s)")  # fmt: skip
+    parser.add_argument("--python", help="of an environment with MLflow (the server's own)")
+    parser.add_argument("--record", type=Path, default=installation.RECORD, metavar="FILE",
+                        help="which says where the server's things are (%(default)s)")  # fmt: skip
     parser.add_argument("--address", action="append", default=[], metavar="URL",
                         help="scenario 3: what a part reaches; may be given again")  # fmt: skip
     parser.add_argument("what", choices=["scenario2", "scenario3", "access"])
@@ -339,13 +337,12 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.what == "access":
-            who = access(options.settings, options.administrator, options.password_file)
-            print(json.dumps(who))
+            print(json.dumps({"passed": True, **access(installation.read(options.record))}))
             return 0
         outcome = parts(options)
     except interruption.InterruptedBySignal as end:
         return 128 + end.number
-    except (Unable, OSError, ValueError) as error:
+    except (Unable, installation.NotInstalledError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 3
     sys.stderr.write(outcome.stderr)
@@ -365,12 +362,23 @@ def parts(options: argparse.Namespace) -> Outcome:
     wanted = cli.parser().parse_args(
         [options.what, *(["look"] if options.what == "scenario2" else []), *options.arguments]
     )
-    host = Host(options.python, options.address, options.user)
+    looks = options.what == "scenario2" or wanted.part == "look"
+    server = installation.read(options.record) if looks or not options.python else None
+    python = options.python or (server.python if server else "")
+    host = Host(python, options.address, server if looks else None)
     interruption.heed()
     if options.what == "scenario3":
-        told = documents(sys.stdin.read())
-        return host.run(wanted.part, ["scenario3", *options.arguments], told)
+        # What somebody says herself comes later, and holds.
+        arguments = [*(places(server) if server and looks else []), *options.arguments]
+        return host.run(wanted.part, ["scenario3", *arguments], documents(sys.stdin.read()))
+    assert server  # noqa: S101 for the types
     host.addresses, host.writable = [wanted.tracking_uri], [str(wanted.database.parent)]
-    who = access(options.settings, options.administrator, options.password_file)
+    who = access(server)
     host.login = bool(who)
     return scenario2(host, options.arguments, who)
+
+
+def places(server: Installation) -> list[str]:
+    """What `look` of scenario 3 is told of a server, as arguments."""
+    disks = [server.state_dir, "/tmp", "/var/tmp"]  # noqa: S108 where there must be nothing
+    return ["--settings", str(server.settings), *(f"--disk={disk}" for disk in disks)]

@@ -42,7 +42,7 @@ PARTS = ("begin", "log", "see", "look", "end")
 ABANDONED = 3600  # seconds after which a smoke that has not removed its users never will
 USER = "smoke-{letter}-{token}"
 VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-LIBRARY = Path("/usr/local/lib/mlflow")  # the server's programs, on its own host
+TOOLS = Path("/usr/local/lib/mlflow/current")  # the server's programs, on its own host
 AGAIN = "See the server's log: journalctl -u mlflow."
 # What `begin` says, or who looked before it; nobody after them changes it.
 FIRST = ("token", "users", "began", "before", "default_permission")
@@ -157,15 +157,15 @@ def enter(
     os.environ.pop("MLFLOW_REGISTRY_URI", None)
     if options.scenario == "scenario2":
         os.environ["MLFLOW_TRACKING_URI"] = report.subject = options.tracking_uri
-        if login[0] and LIBRARY.is_dir():
+        if login[0] and TOOLS.is_dir():
             with report.check(
                 f"{host}whom the login is told",
                 Kind.ENVIRONMENT,
                 "the server alone",
                 "The server's programs are older than this smoke. Run the playbook scenario2.",
             ) as check:
-                sys.path.append(str(LIBRARY))
-                from service_client import only_to_service
+                sys.path.append(str(TOOLS))
+                from mlflow_ops.client import only_to_service
 
                 only_to_service()
                 check.seen = "the server alone"

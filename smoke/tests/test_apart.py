@@ -1,13 +1,16 @@
 """Who starts the parts, and what each of them is told."""
 
+import io
 import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_smoke import apart
+from mlflow_smoke import apart, cli
 from mlflow_smoke.cli import run
+from mlflow_smoke.installation import Installation
 from mlflow_smoke.report import NO_REPORT
 
 USERS = {"a": ["smoke-a-0123", "a's password"], "b": ["smoke-b-0123", "b's password"]}
@@ -18,7 +21,7 @@ class Host(apart.Host):
     """Keeps what each part is told, and passes it unless it is to fail."""
 
     def __init__(self, failing: str = "") -> None:
-        super().__init__("/env/bin/python", [], "mlflow")
+        super().__init__("/env/bin/python", [])
         self.failing = failing
         self.told: list[tuple[str, str]] = []
 
@@ -91,15 +94,92 @@ def test_a_part_that_never_stops_talking_is_not_heard_for_ever(stream: int) -> N
         apart.heard(process, "")
 
 
-def test_how_people_log_in(tmp_path: Path) -> None:
-    settings, ini, password = (tmp_path / name for name in ("server.env", "auth.ini", "password"))
-    assert apart.access(settings, "admin", password) == {}
-    settings.write_text('MLFLOW_PORT="5000"\n')
-    assert apart.access(settings, "admin", password) == {}
-    settings.write_text(f'MLFLOW_AUTH_CONFIG_PATH="{ini}"\n')
-    ini.write_text("[mlflow]\ndefault_permission = EDIT\nadmin_username = 50%%\n")
-    password.write_text("her password\n")
-    assert apart.access(settings, "admin", password) == {**WHO, "default_permission": "EDIT"}
+@pytest.fixture
+def server(tmp_path: Path) -> Installation:
+    """A server with a record, all of whose places are unusual."""
+    made = Installation("m.service", "mel", "/srv/env", f"{tmp_path}/config", "/srv/data", "admin")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "record").write_text(json.dumps({**asdict(made), "scenario": "scenario2"}))
+    return made
+
+
+def test_how_people_log_in(
+    tmp_path: Path, server: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert apart.access(server) == {}
+    server.settings.write_text('MLFLOW_PORT="5000"\n')
+    assert apart.access(server) == {}
+    server.settings.write_text(f'MLFLOW_AUTH_CONFIG_PATH="{tmp_path}/auth.ini"\n')
+    ini = "[mlflow]\ndefault_permission = EDIT\nadmin_username = 50%%\n"
+    (tmp_path / "auth.ini").write_text(ini)
+    server.password.write_text("her password\n")
+    who = {**WHO, "default_permission": "EDIT"}
+    assert apart.access(server) == who
+    assert run(["apart", "--record", f"{tmp_path}/record", "access"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"passed": True, **who}
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"user": "mlflow"}'])
+def test_a_record_that_is_missing_is_said_in_a_sentence(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or one of another release."""
+    record = tmp_path / "installation.json"
+    if text:
+        record.write_text(text)
+    assert run(["apart", "--record", str(record), "access"]) == 3
+    said = capsys.readouterr()
+    assert (f"{record} on " in said.err) and "Run the playbook scenario2" in said.err
+    assert said.err.startswith("There is no ") == (not text) and not said.out
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What root would start: with which Python, as whom, and what it is told."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("pathlib.Path.is_dir", lambda _: True)
+    monkeypatch.setattr("mlflow_smoke.interruption.heed", lambda: None)
+    monkeypatch.setattr("mlflow_smoke.interruption.ignore", lambda: None)
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"scenario": "scenario3"})))
+    seen: list[dict[str, Any]] = []
+
+    def run_part(self: apart.Host, part: str, command: list[str], told: Any) -> apart.Outcome:
+        seen.append({"part": part, "python": self.python, "server": self.server,
+                     "command": command, "told": told})  # fmt: skip
+        return apart.Outcome(0, "", "")
+
+    monkeypatch.setattr("mlflow_smoke.apart.Host.run", run_part)
+    return seen
+
+
+def test_where_the_server_has_its_things_says_the_record(
+    tmp_path: Path, server: Installation, started: list[dict[str, Any]]
+) -> None:
+    """Unless somebody says herself, later."""
+    begin = ["apart", "--record", f"{tmp_path}/record"]
+    assert run([*begin, "scenario3", "look", "--settings", "/mine"]) == 0
+    [look] = started
+    assert look["python"] == "/srv/env/bin/python" and look["server"] == server
+    assert look["told"] == [{"scenario": "scenario3"}]
+    options = cli.parser().parse_args(look["command"])
+    assert options.settings == Path("/mine")
+    assert [*map(str, options.disk)] == "/srv/data /tmp /var/tmp".split()
+    assert f"--settings {server.settings}" in " ".join(look["command"])
+
+    where = ["--tracking-uri", "http://localhost:1", "--database", "/d/b", "--artifacts", "/a"]
+    for python, expected in (([], server.python), (["--python", "/new"], "/new")):
+        started.clear()
+        assert run([*begin, *python, "scenario2", *where]) == 0
+        assert started[0]["part"] == "look" and started[0]["server"] == server
+        assert {part["python"] for part in started} == {expected}
+
+
+def test_a_client_has_no_record(tmp_path: Path, started: list[dict[str, Any]]) -> None:
+    begin = ["apart", "--record", f"{tmp_path}/none", "--python", "/env/bin/python"]
+    assert run([*begin, "scenario3", "see"]) == 0
+    assert started[0]["python"] == "/env/bin/python" and started[0]["server"] is None
+    assert run([*begin, "scenario3", "look"]) == 3
+    assert len(started) == 1
 
 
 def test_what_a_part_reaches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import service_client
 from fakes import ADMINISTRATOR, Fake, serve
 from mlflow_smoke import http, parts
 from mlflow_smoke.names import OF_B
 from mlflow_smoke.report import CheckFailedError, Kind, Report
+
+from mlflow_ops.host import ports
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 # MLflow's own table, as its documentation has it: what each value lets one do with others' work.
 RIGHTS = {
@@ -91,10 +94,10 @@ def test_a_single_hole_is_seen(there: str, hole: str) -> None:
 
 def test_a_login_is_told_to_the_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is down, any account of its host may listen there instead."""
-    monkeypatch.setattr(parts, "LIBRARY", Path(service_client.__file__).parent)
+    monkeypatch.setattr(parts, "TOOLS", SOURCE)
     monkeypatch.setattr(socket.socket, "connect", socket.socket.connect)  # back again, at the end
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(service_client, "listeners", lambda *_: {1000})
+    monkeypatch.setattr(ports, "users", lambda *_: {1000})
     with serve(Fake()) as fake:
         report = Report("scenario2", "here")
         options = argparse.Namespace(scenario="scenario2", part="begin", tracking_uri=fake.address)

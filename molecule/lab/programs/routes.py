@@ -28,7 +28,7 @@ os.environ |= {
     "MLFLOW_GUARD_APPLICATION": "mlflow.server.auth:create_app",
 }
 
-import guard  # noqa: E402 (MLflow reads the environment when it is imported)
+from mlflow_ops.server import guard  # noqa: E402 (MLflow reads the environment when it is imported)
 
 guarded = guard.application()
 

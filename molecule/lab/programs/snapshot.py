@@ -1,6 +1,6 @@
 """Print all that a tracking server tells of what was logged, as JSON: the same before and after.
 
-Run on the server's host as root, by its own Python; the server's library asks as the administrator.
+Run on the server's host as root, by its own Python; the server's programs ask as the administrator.
 """
 
 import hashlib
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
-sys.path.insert(0, "/usr/local/lib/mlflow")
+sys.path.insert(0, "/usr/local/lib/mlflow/current")
 sys.dont_write_bytecode = True
-from service_client import Server  # noqa: E402 of the host
-from service_settings import read_settings  # noqa: E402
+from mlflow_ops.client import Server  # noqa: E402 of the host
+from mlflow_ops.settings import read_settings  # noqa: E402
 
 server = Server(read_settings())
 API = "/api/2.0/mlflow"

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Callable
 
+from versions import DEFAULT
+
 Run = Callable[..., str]
 
 
 def test_current_is_a_versioned_environment(ssh: Run) -> None:
     target = ssh("readlink ~/.local/share/mlflow/current").strip()
-    assert re.fullmatch(r"3\.17\.2-[0-9a-f]{12}", target)
-    assert ssh("~/.local/share/mlflow/current/bin/mlflow --version").split()[-1] == "3.17.2"
+    assert re.fullmatch(rf"{re.escape(DEFAULT)}-[0-9a-f]{{12}}", target)
+    assert ssh("~/.local/share/mlflow/current/bin/mlflow --version").split()[-1] == DEFAULT
 
 
 def test_no_store_before_the_first_use(ssh: Run) -> None:

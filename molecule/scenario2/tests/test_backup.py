@@ -94,8 +94,6 @@ systemctl disable --quiet --now mlflow-backup.timer mlflow-backup-check.timer
 rm -rf {TARGET} /var/lib/mlflow-backup /etc/mlflow/backup.* /root/fetched* /root/look.py /tmp/stop
 rm -f /etc/systemd/system/mlflow-backup* /etc/systemd/system/tell@.service /run/told
 rm -f /usr/local/sbin/mlflow-backup
-cd /usr/local/lib/mlflow
-rm -f backup*.py drill_*.py service_bucket.py
 rm -rf /etc/canary /var/lib/mlflow/artifacts_local/0/trap
 systemctl daemon-reload
 systemctl reset-failed

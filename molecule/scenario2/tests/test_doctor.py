@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from consultation import Case, Finding, consult, findings, see_named, serious
 from hosts import ended
+from versions import DEFAULT, UNGUARDED
 
 # Scenario 3 has the same on the other Debian.
 HOSTS = "debian13-server"
@@ -86,7 +87,12 @@ CASES = {
         f"mv {STATE}/away {STATE}/artifacts_local",
     ),
     "an older schema": Case(
-        ["has schema 0dc1", "MLflow 3.17.2 needs dc1", "playbooks/upgrade.yml", "a backup first"],
+        [
+            "has schema 0dc1",
+            f"MLflow {DEFAULT} needs dc1",
+            "playbooks/upgrade.yml",
+            "a backup first",
+        ],
         SQL.format("0 || version_num"),
         SQL.format("substr(version_num, 2)"),
     ),
@@ -117,11 +123,18 @@ CASES = {
         f"chown root:root {ENV}",
         f"chown root:mlflow {ENV}",
     ),
-    "a program changed by hand": Case(
-        ["ready.py is not what these playbooks install"],
-        ASIDE.format("/usr/local/lib/mlflow/ready.py")
-        + "; echo '# hello' >> /usr/local/lib/mlflow/ready.py",
-        BACK.format("/usr/local/lib/mlflow/ready.py"),
+    "a command changed by hand": Case(
+        ["mlflow-ready is not what these playbooks install"],
+        ASIDE.format("/usr/local/sbin/mlflow-ready")
+        + "; echo '# hello' >> /usr/local/sbin/mlflow-ready",
+        BACK.format("/usr/local/sbin/mlflow-ready"),
+        severity="warning",
+    ),
+    "a program of the package changed by hand": Case(
+        ["current is not what these playbooks install"],
+        ASIDE.format("/usr/local/lib/mlflow/current/mlflow_ops/server/ready.py")
+        + "; echo '# hello' >> /usr/local/lib/mlflow/current/mlflow_ops/server/ready.py",
+        BACK.format("/usr/local/lib/mlflow/current/mlflow_ops/server/ready.py"),
         severity="warning",
     ),
     "a unit changed by hand": Case(
@@ -175,7 +188,7 @@ CASES = {
         asked={"settings": "/etc/none/server.env", "unit": "none.service", "environment": "/none"},
     ),
     "another version than the inventory's": Case(
-        ["says mlflow_version 9.9.9, and here is 3.17.2", "playbooks/upgrade.yml"],
+        [f"says mlflow_version 9.9.9, and here is {DEFAULT}", "playbooks/upgrade.yml"],
         asked={"version": "9.9.9"},
         severity="warning",
     ),
@@ -202,9 +215,9 @@ CASES = {
         asked={"tracking_uri": "http://localhost:5009"},
     ),
     "a client of another version": Case(
-        ["This client is MLflow 2.22.5, and the server is 3.17.2", "mlflow_version"],
-        "d=/opt/other/lib/python3.11/site-packages/mlflow-2.22.5.dist-info; mkdir -p $d /opt/other"
-        "/bin; ln -s /bin/true /opt/other/bin/python",
+        [f"This client is MLflow {UNGUARDED}, and the server is {DEFAULT}", "mlflow_version"],
+        f"d=/opt/other/lib/python3.11/site-packages/mlflow-{UNGUARDED}.dist-info; "
+        "mkdir -p $d /opt/other/bin; ln -s /bin/true /opt/other/bin/python",
         "rm -r /opt/other",
         kind="client",
         severity="warning",

@@ -26,14 +26,14 @@ HOSTS = "debian13-server"
 
 Run = Callable[..., str]
 
-HEALTH = "/usr/local/lib/mlflow/health.py"
+HEALTH = "/usr/local/lib/mlflow/current health"
 FILE = "/var/lib/mlflow-health/mlflow.prom"
 TEXT = "/var/lib/prometheus/node-exporter/mlflow.prom"
 SCRAPE = "systemctl start mlflow-health; curl -sSf http://127.0.0.1:9100/metrics"
 
 TRACES = (
     "find /etc /var/lib /usr/local "
-    "-name 'mlflow-health*' -o -name health.py -o -name mlflow.prom -o -name 'prometheus-n*'"
+    "-name 'mlflow-health*' -o -name mlflow.prom -o -name 'prometheus-n*'"
 )
 
 # Writes its argument into the database as the schema's revision, and prints what it was.
@@ -146,7 +146,7 @@ def test_a_health_that_is_measured_no_more_alerts(healthy: str, tmp_path: Path) 
 
 
 # By the installed program, with other files and directories than those of the unit.
-MEASURE = f"runuser -u mlflow -- python3 -B {HEALTH} --output $PWD/out/mlflow.prom"
+MEASURE = f"runuser -u mlflow -- python3 -BEs {HEALTH} --output $PWD/out/mlflow.prom"
 
 
 def test_certificates_near_their_end_alert(root: Run, tmp_path: Path) -> None:

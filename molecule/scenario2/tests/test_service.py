@@ -87,7 +87,7 @@ def test_secrets_are_nowhere_else(root: Run) -> None:
 
 def test_wal_and_schema(root: Run) -> None:
     assert root("head -c 20 /var/lib/mlflow/mlflow.db | od -An -tu1 -j18 -N2").split() == ["2", "2"]
-    assert root("systemctl show mlflow -p ExecStartPre").count("settle.py") == 1
+    assert root("systemctl show mlflow -p ExecStartPre").count(" reconcile ") == 1
 
 
 def test_uvloop_and_httptools_are_used(root: Run) -> None:
@@ -104,7 +104,7 @@ def test_idle_memory(root: Run) -> None:
     """A worker has 260 MB, and there is no idle `mlflow server` in front of it."""
     rss = [int(line) for line in root("ps -u mlflow -o rss=").split()]
     assert sum(rss) / 1024 < 700
-    assert "serve.py" not in root("ps -u mlflow -o args=")
+    assert " serve" not in root("ps -u mlflow -o args=")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hosts import ROOT, ended
 from traces import traces
+from versions import GUARDED
 
 # Which has had all that there is: backups, monitoring, a served model.
 HOSTS = "debian13-server"
@@ -74,7 +75,7 @@ ANSWERS = {
     "monitoring.yml": "",
 }
 EXTRA = {
-    "upgrade.yml": {"mlflow_version": "3.15.2"},
+    "upgrade.yml": {"mlflow_version": GUARDED[-1]},
     "restore.yml": {"mlflow_restore_confirm": HOSTS},
     "rotate.yml": {"rotate": "secret_keys"},
     "reset.yml": {"mlflow_server_reset_confirm": HOSTS},

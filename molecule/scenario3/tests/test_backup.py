@@ -47,8 +47,6 @@ REMOVE = """
 systemctl disable --quiet --now mlflow-backup.timer mlflow-backup-check.timer
 rm -rf /var/lib/mlflow-backup /var/backups/mlflow /etc/mlflow/backup.* /root/fetched /root/identity
 rm -f /etc/systemd/system/mlflow-backup* /usr/local/sbin/mlflow-backup /root/backup.key
-cd /usr/local/lib/mlflow
-rm -f backup*.py drill_*.py service_bucket.py
 systemctl daemon-reload
 userdel mlflow-drill
 """
@@ -184,10 +182,9 @@ def test_restored_elsewhere_with_the_identity_alone(
 def test_versions_instead_of_copies(lab: Lab, notes: str) -> None:
     """Nothing is copied, and what was overwritten or deleted since comes back all the same."""
     use = (
-        "grep -E '_(USER|ENVIRONMENT)=' /etc/mlflow/backup.env > /root/versions\n"
-        "echo MLFLOW_BACKUP_TARGET=/var/backups/mlflow >> /root/versions\n"
+        "echo MLFLOW_BACKUP_TARGET=/var/backups/mlflow > /root/versions\n"
         "echo MLFLOW_BACKUP_ARTIFACTS=versioning >> /root/versions\n"
-        'b() { mlflow-backup --settings /root/versions "$@"; }\n'
+        'b() { mlflow-backup --settings - "$@" < /root/versions; }\n'
     )
     lab.root(SERVER, f"{use} b prepare; b create")
     [manifest] = json.loads(lab.root(SERVER, f"{use} b list --json"))

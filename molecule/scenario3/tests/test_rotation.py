@@ -187,7 +187,7 @@ def test_a_rotation_that_was_cut_off_goes_on(lab: Lab, run_id: str) -> None:
     vault = lab.variables
     given = {"admin_password": vault["mlflow_server_auth_admin_password"]}
     asked = {"secrets": ["secret_keys", "admin_password"], "given": given}
-    step = "/opt/mlflow/current/bin/python /usr/local/lib/mlflow/rotation.py {} /etc/mlflow"
+    step = "/opt/mlflow/current/bin/python -Es /usr/local/lib/mlflow/current rotation {}"
     lab.root(
         SERVER,
         f"{step.format('begin')} > /dev/null <<'END_OF_JSON'\n{json.dumps(asked)}\nEND_OF_JSON\n"

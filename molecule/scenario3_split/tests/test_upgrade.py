@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from hosts import ROOT, Lab
+from hosts import Lab
+from versions import DEFAULT, LOCKS
 
 SERVERS = ["server1.example.com", "server2.example.com"]
-LOCK = ROOT / "roles/mlflow/files/locks/mlflow-3.17.2.txt"
 DROP_IN = "/run/systemd/system/mlflow.service.d/test.conf"
 
 
@@ -19,8 +19,8 @@ def environments(lab: Lab) -> set[str]:
 
 def test_servers_switch_together(lab: Lab, tmp_path: Path) -> None:
     # The same packages by another lock: another environment, as any new version is.
-    lock = tmp_path / "mlflow-3.17.2.txt"
-    lock.write_text(f"{LOCK.read_text()}# of the test\n")
+    lock = tmp_path / f"mlflow-{DEFAULT}.txt"
+    lock.write_text(f"{LOCKS[DEFAULT].read_text()}# of the test\n")
     (old,) = environments(lab)
     upgrade = ["upgrade.yml", "--skip-tags", "smoke"]
 
@@ -41,6 +41,6 @@ def test_servers_switch_together(lab: Lab, tmp_path: Path) -> None:
 
     said = " ".join(lab.play(*upgrade, mlflow_lock=str(lock)).split())
     for server in SERVERS:
-        assert f"MLflow 3.17.2 instead of 3.17.2 on {server}" in said
+        assert f"MLflow {DEFAULT} instead of {DEFAULT} on {server}" in said
     (new,) = environments(lab)
     assert new != old

@@ -1,4 +1,4 @@
-"""From 2.22.5 to 3.17.2, and within 3: nothing is lost, and what fails leaves all as it was.
+"""From MLflow 2 to 3, and within 3: nothing is lost, and what fails leaves all as it was.
 
 The tests of a host build on one another: what fails comes first, since then nothing has changed.
 """
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import versions
 from guarded import neighbour, routes
 from hosts import ROOT, Lab, ended
 
-OLD, MIDDLE, NEW = "2.22.5", "3.15.2", "3.17.2"
+OLD, MIDDLE, NEW = versions.UNGUARDED, versions.GUARDED[-1], versions.DEFAULT
 SQLITE, POSTGRESQL = "team.example.com", "mlflow.example.com"
 SPARE = "spare.example.com"
 HOSTS = [SQLITE, POSTGRESQL]
@@ -48,10 +49,9 @@ def as_person(lab: Lab, host: str, program: str) -> str:
 
 def serves(lab: Lab, host: str) -> str:
     """Return the version of MLflow that answers, and see that its database and artifacts do."""
-    ask = (
-        "import sys; sys.path.insert(0, '/usr/local/lib/mlflow'); sys.dont_write_bytecode = True\n"
-    )
-    ask += "from service_client import Server; from service_settings import read_settings\n"
+    ask = "import sys; sys.path.insert(0, '/usr/local/lib/mlflow/current')\n"
+    ask += "sys.dont_write_bytecode = True; from mlflow_ops.client import Server\n"
+    ask += "from mlflow_ops.settings import read_settings\n"
     ask += "print(Server(read_settings()).request('version', 'GET', '/version').decode())"
     return lab.root(host, f'mlflow-ready >/dev/null; python3 -c "{ask}"').strip()
 
@@ -196,7 +196,7 @@ IMPATIENT = """systemd-run --quiet --collect --unit=impatient sh -c '
 def test_the_new_version_does_not_come_up(lab: Lab, unharmed: str, what: str) -> None:
     statement, word = BROKEN[what]
     packages = lab.root(unharmed, f"echo /opt/mlflow/{NEW}-*/lib/python3*/site-packages").strip()
-    line = f"import os, sys; 'serve.py' in ' '.join(sys.orig_argv) and {statement}"
+    line = f"import os, sys; 'serve' in sys.orig_argv and {statement}"
     lab.root(unharmed, f'echo "{line}" > {packages}/broken.pth; {IMPATIENT.format(NEW)}')
     try:
         said = upgrade(lab, unharmed)
@@ -207,13 +207,17 @@ def test_the_new_version_does_not_come_up(lab: Lab, unharmed: str, what: str) ->
     assert "The old version serves the old data again" in said
 
 
+# The smoke's part `look` of scenario 3, which comes after all that is logged, reads them there.
+NOWHERE = ["--settings", "/nowhere"]
+
+
 @each_host
 def test_the_smoke_fails(lab: Lab, unharmed: str) -> None:
     """What was logged while the new version was on trial is not lost, either."""
     arguments = ["--tracking-uri", "http://localhost:5000", "--artifacts", "/", "--database", "/"]
     wrong: dict[str, dict[str, Any]] = {
         SQLITE: {"smoke_arguments": arguments},
-        POSTGRESQL: {"smoke_server_settings": "/nowhere"},
+        POSTGRESQL: {"smoke_arguments": NOWHERE},
     }
     said = upgrade(lab, unharmed, smoke=True, **wrong[unharmed])
     assert "failed while the new version was on trial" in said
@@ -295,7 +299,7 @@ def test_an_upgrade_within_3(lab: Lab, before: Callable[..., Any], host: str) ->
     assert (held["unknown"], held["gone"]) == ([], [])
     threes = as_person(lab, host, "threes").splitlines()[-1]
     known.update(snapshot(lab, host))  # with what has come to it
-    said = upgrade(lab, host, smoke=True, smoke_server_settings="/nowhere")
+    said = upgrade(lab, host, smoke=True, smoke_arguments=NOWHERE)
     assert "failed while the new version was on trial" in said
     assert serves(lab, host) == MIDDLE
     assert snapshot(lab, host) == known

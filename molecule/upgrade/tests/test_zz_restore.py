@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from hosts import Lab, ended
+from versions import DEFAULT
 
 SQLITE, POSTGRESQL, SPARE = "team.example.com", "mlflow.example.com", "spare.example.com"
-NEW = {"mlflow_version": "3.17.2"}
+NEW = {"mlflow_version": DEFAULT}
 TARGET = "/srv/backups"
 BACKUP = {"mlflow_backup_target": TARGET, "mlflow_backup_on_calendar": ""}
 

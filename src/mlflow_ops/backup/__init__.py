@@ -1,0 +1,1 @@
+"""Backups of what the tracking server keeps, and drills of them."""

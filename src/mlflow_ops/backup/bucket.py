@@ -1,0 +1,161 @@
+"""The service's bucket, by the service's own means: its settings, its key, boto3.
+
+  versions [--any]    print the present version of each object as JSON; --any: only see that it may
+  check               print what is wrong with the versions on standard input, as JSON
+  fetch DIR           bring the versions on standard input into a directory
+  put DIR             put the files on standard input, which are in a directory, as MLflow would
+
+Run with MLflow's Python, which has boto3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..settings import read_settings
+
+
+class Bucket:
+    """The service's bucket, below its prefix."""
+
+    def __init__(self) -> None:
+        import boto3
+        from botocore.config import Config
+
+        settings = read_settings()
+        place = urlsplit(settings["MLFLOW_ARTIFACTS_DESTINATION"])
+        if place.scheme != "s3":
+            sys.exit("The service's artifacts are not in S3. Set mlflow_backup_artifacts: copy.")
+        self.name, self.prefix = place.netloc, place.path.strip("/")
+        self.put_options = json.loads(settings.get("MLFLOW_S3_UPLOAD_EXTRA_ARGS") or "{}")
+        # boto3 reads the rest there itself.
+        os.environ.update({key: value for key, value in settings.items() if key[:4] == "AWS_"})
+        style = settings.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE")
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=settings.get("MLFLOW_S3_ENDPOINT_URL"),
+            config=Config(signature_version="s3v4", s3={"addressing_style": style or "auto"}),
+        )
+
+    def key(self, path: str) -> str:
+        """Return an artifact's key."""
+        return f"{self.prefix}/{path}" if self.prefix else path
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Return the present version of each object."""
+        pages = self.client.get_paginator("list_object_versions").paginate(
+            Bucket=self.name, Prefix=self.key("")
+        )
+        return [
+            {
+                "path": version["Key"][len(self.key("")) :],
+                "size": version["Size"],
+                "modified": version["VersionId"],
+                "sha256": version["ETag"].strip('"'),
+            }
+            for page in pages
+            for version in page.get("Versions", [])
+            if version["IsLatest"] and not version["Key"].endswith("/")
+        ]
+
+    def keeps_versions(self) -> bool:
+        """Return whether the bucket keeps what is overwritten or deleted."""
+        answer = self.client.get_bucket_versioning(Bucket=self.name)
+        return bool(answer.get("Status") == "Enabled")
+
+    def wrong(self, artifact: dict[str, Any]) -> str:
+        """Return what is wrong with a version, or ''."""
+        from botocore.exceptions import ClientError
+
+        where = {"Key": self.key(artifact["path"]), "VersionId": artifact["modified"]}
+        try:
+            found = self.client.head_object(Bucket=self.name, **where)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            return f"{artifact['path']}, version {artifact['modified']}: {code}."
+        same = (found["ContentLength"], found["ETag"].strip('"')) == (
+            artifact["size"], artifact["sha256"],
+        )  # fmt: skip
+        return "" if same else f"{artifact['path']}, version {artifact['modified']}: not the same."
+
+    def fetch(self, artifact: dict[str, Any], directory: Path) -> str:
+        """Bring a version; return what is wrong with it, or ''."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import ClientError
+
+        file = directory / artifact["path"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.client.download_file(
+                self.name, self.key(artifact["path"]), str(file),
+                ExtraArgs={"VersionId": artifact["modified"]},
+            )  # fmt: skip
+        except (Boto3Error, ClientError) as error:
+            return f"{artifact['path']}, version {artifact['modified']}: {error}"
+        if file.stat().st_size != artifact["size"]:
+            return f"{artifact['path']}: {file.stat().st_size} bytes, not {artifact['size']}."
+        if "-" not in artifact["sha256"]:  # of an upload in parts it is no plain digest
+            with file.open("rb") as content:
+                digest = hashlib.md5(usedforsecurity=False)
+                while block := content.read(1 << 20):
+                    digest.update(block)
+            if len(artifact["sha256"]) == 32 and digest.hexdigest() != artifact["sha256"]:
+                return f"{artifact['path']}: its digest is not the one of the backup."
+        return ""
+
+    def put(self, artifact: dict[str, Any], directory: Path) -> str:
+        """Put a file; return what is wrong with it, or ''."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import ClientError
+
+        file = directory / artifact["path"]
+        try:
+            self.client.upload_file(
+                str(file), self.name, self.key(artifact["path"]), ExtraArgs=self.put_options
+            )
+        except (Boto3Error, ClientError) as error:
+            return f"{artifact['path']}: {error}"
+        return ""
+
+
+def main() -> int:
+    """Do what the arguments say; return the exit code."""
+    parser = argparse.ArgumentParser(description="The service's bucket.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("versions").add_argument("--any", action="store_true")
+    verbs.add_parser("check")
+    for verb in ("fetch", "put"):
+        verbs.add_parser(verb).add_argument("directory", type=Path, metavar="DIR")
+    arguments = parser.parse_args()
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        bucket = Bucket()
+        if arguments.verb == "versions":
+            if not bucket.keeps_versions():
+                sys.exit(
+                    f"Bucket {bucket.name} keeps no versions. Turn versioning on, or set "
+                    "mlflow_backup_artifacts: copy."
+                )
+            print(json.dumps([] if arguments.any else bucket.versions()))
+            return 0
+        artifacts = json.load(sys.stdin)
+        with ThreadPoolExecutor(8) as pool:
+            if arguments.verb == "check":
+                print(json.dumps([*filter(None, pool.map(bucket.wrong, artifacts))]))
+                return 0
+            act = bucket.fetch if arguments.verb == "fetch" else bucket.put
+            done = pool.map(lambda one: act(one, arguments.directory), artifacts)
+            if wrong := [*filter(None, done)]:
+                sys.exit(f"{len(wrong)} of {len(artifacts)} artifacts are not there: {wrong[0]}")
+    except (BotoCoreError, ClientError) as error:
+        sys.exit(f"The service's bucket: {error}")
+    return 0

@@ -1,0 +1,255 @@
+"""Remove for good what people have deleted, once that is long enough ago.
+
+What `mlflow gc --older-than` does, by MLflow's own functions, with these differences:
+
+- Files are removed in the artifact store itself, not by asking the server, so that it does not
+  matter whether that listens on TCP, with TLS, or on a Unix socket, and as whom one would ask.
+- A run or model that a version of a registered model comes from stays until that version is
+  deleted. `mlflow gc` removes the version's files.
+- With an old deleted experiment go its models and traces, which `mlflow gc` leaves behind as files
+  that nothing leads to. The experiment itself goes last, when nothing of it had to stay.
+- What cannot be removed is said, and does not keep the rest from going.
+
+Files go before rows: what was interrupted is finished by the next time. Run it with the
+environment's Python, as the service's user (`mlflow-gc` does); no matter whether the service runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import urlsplit
+
+from .lock import data_lock
+from .server.database import refusal, status
+from .settings import read_settings
+
+# A part of what MLflow takes.
+AGE = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+# Deleted experiments, with nothing in them that lives or was deleted later.
+OLD_EXPERIMENTS = """
+SELECT e.experiment_id FROM experiments e
+ WHERE e.lifecycle_stage = 'deleted' AND e.last_update_time <= :before AND NOT EXISTS (
+   SELECT 1 FROM runs r WHERE r.experiment_id = e.experiment_id
+      AND NOT (r.lifecycle_stage = 'deleted' AND coalesce(r.deleted_time <= :before, false)))
+"""
+
+# By kind: id, name, place of the files, time of deletion, experiment. In the order of removal.
+# Default and the newest experiment stay as empty rows: MLflow needs the first, and SQLite would
+# give the number of the second, with what users were granted there, to the next one.
+OLD = {
+    "run": """
+SELECT run_uuid, name, artifact_uri, deleted_time, experiment_id FROM runs
+ WHERE lifecycle_stage = 'deleted' AND deleted_time <= :before
+""",
+    "model": f"""
+SELECT model_id, name, artifact_location, last_updated_timestamp_ms, experiment_id
+  FROM logged_models
+ WHERE ((lifecycle_stage = 'deleted' AND last_updated_timestamp_ms <= :before)
+        OR experiment_id IN ({OLD_EXPERIMENTS}))
+""",  # noqa: S608
+    "experiment": f"""
+SELECT experiment_id, name, artifact_location, last_update_time, experiment_id FROM experiments
+ WHERE experiment_id IN ({OLD_EXPERIMENTS})
+   AND experiment_id NOT IN (0, (SELECT max(experiment_id) FROM experiments))
+""",  # noqa: S608
+}
+KEY = {"run": "run_uuid", "model": "model_id", "experiment": "experiment_id"}
+
+VERSIONS = """
+SELECT name, version FROM model_versions
+ WHERE coalesce(current_stage, '') <> 'Deleted_Internal'
+   AND (run_id = :id OR source LIKE :text OR storage_location LIKE :text)
+"""
+
+
+class Refused(Exception):
+    """It cannot be done; the message is a sentence for people."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What somebody has deleted.
+
+    Attributes:
+        kind: run, model or experiment.
+        id: MLflow's.
+        name: what people call it.
+        place: where its files are, as MLflow says it.
+        deleted: when, in milliseconds.
+        experiment: the one that it belongs to, or is.
+    """
+
+    kind: str
+    id: str
+    name: str | None
+    place: str
+    deleted: int
+    experiment: int
+
+    def __str__(self) -> str:
+        day = datetime.fromtimestamp(self.deleted / 1000, timezone.utc)
+        where = "" if self.kind == "experiment" else f" of experiment {self.experiment}"
+        return f"{self.kind} {self.id} ({self.name}){where}, deleted {day:%Y-%m-%d %H:%M} UTC"
+
+
+def age(text: str) -> timedelta:
+    """Return the time that `30d` or `1d12h` means. Raises ArgumentTypeError."""
+    found = AGE.fullmatch(text)
+    if not found:
+        raise argparse.ArgumentTypeError(f'"{text}" is no age; it is like 30d, or 1d12h30m.')
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def own_directory(thing: Thing) -> str:
+    """Return the directory that is one run's or model's alone: what bears its id.
+
+    Raises Refused where there is none: who makes an experiment says where its files go.
+    """
+    before, found, _ = thing.place.rpartition(f"/{thing.id}/")
+    if not found or ".." in urlsplit(thing.place).path.split("/"):
+        raise Refused(f"its files are not in a directory of its own: {thing.place}")
+    return f"{before}/{thing.id}"
+
+
+class Cleaner:
+    """The databases and the artifact store of this host's service."""
+
+    def __init__(self, settings: dict[str, str], older_than: timedelta) -> None:
+        # Here, since it takes seconds, and reads the environment.
+        import mlflow.store.db.utils as engines
+        from mlflow.store.artifact import artifact_repository_registry as artifacts
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        uri = settings["MLFLOW_BACKEND_STORE_URI"]
+        found = status("tracking", uri)
+        if found["state"] != "current":  # MLflow would make or migrate it
+            raise Refused(refusal(found) or f"The tracking database: {found['error']}")
+        self.artifacts_at = artifacts.get_artifact_repository
+        self.artifacts = self.artifacts_at(settings["MLFLOW_ARTIFACTS_DESTINATION"])
+        self.store = SqlAlchemyStore(uri, settings["MLFLOW_ARTIFACTS_DESTINATION"])
+        self.registry = engines.create_sqlalchemy_engine_with_retry(
+            settings.get("MLFLOW_REGISTRY_STORE_URI") or uri
+        )
+        self.before = int((time.time() - older_than.total_seconds()) * 1000)
+
+    def old(self, kind: str, only: Thing | None = None) -> Iterator[Thing]:
+        """Yield what was deleted long enough ago; or the one thing, where it still is."""
+        from sqlalchemy import inspect, text
+
+        if kind == "model" and not inspect(self.store.engine).has_table("logged_models"):
+            return  # MLflow 2
+        values: dict[str, Any] = {"before": self.before}
+        query = OLD[kind]
+        if only:
+            query += f" AND {KEY[kind]} = :id"
+            values["id"] = only.experiment if kind == "experiment" else only.id
+        with self.store.engine.connect() as connection:
+            rows = connection.execute(text(query), values).fetchall()
+        for row in rows:
+            yield Thing(kind, str(row[0]), *row[1:])
+
+    def version(self, thing: Thing) -> str:
+        """Return the version of a registered model that comes from a thing, or ''."""
+        from sqlalchemy import text
+
+        inside = thing.place if thing.kind == "experiment" else thing.id
+        values = {"id": thing.id, "text": f"%{inside}{'/' * (thing.kind == 'experiment')}%"}
+        with self.registry.connect() as connection:
+            row = connection.execute(text(VERSIONS), values).first()
+        return f"version {row[1]} of {row[0]}" if row else ""
+
+    def remove_files(self, directory: str) -> None:
+        """Remove a directory in the artifact store. Raises the store's errors, or Refused."""
+        parts = urlsplit(directory)
+        if parts.scheme == "mlflow-artifacts":  # as the server resolves it
+            store, path = self.artifacts, parts.path.lstrip("/")
+        else:
+            store, path = self.artifacts_at(directory), None
+        store.delete_artifacts(path)
+        if store.list_artifacts(path):  # S3 says yes even to keys that it does not delete
+            raise Refused(f"the artifact store keeps {directory}; may its key delete objects?")
+
+    def remove(self, thing: Thing) -> None:
+        """Remove one thing, files first. Raises Refused, or the store's or database's error."""
+        if thing.kind == "experiment":
+            # Where it has the place that MLflow gives, its traces are there alone.
+            if thing.place.endswith(f"/{thing.id}"):
+                self.remove_files(f"{thing.place}/traces")
+            self.store._hard_delete_experiment(thing.id)
+            return
+        self.remove_files(own_directory(thing))
+        if thing.kind == "run":
+            self.store._hard_delete_run(thing.id)
+        else:
+            self.store._hard_delete_logged_model(thing.id)
+
+    def clean(self, dry_run: bool) -> int:
+        """Go through all that is old, and say what happens; return how much could not go."""
+        counted: Counter[str] = Counter()
+        occupied: set[int] = set()  # experiments of what stays
+        for kind in OLD:
+            for thing in self.old(kind):
+                said = self.one(thing, dry_run, thing.experiment in occupied)
+                counted[said] += 1
+                if said in ("kept", "failed"):
+                    occupied.add(thing.experiment)
+        words = ", ".join(f"{number} {what}" for what, number in counted.items())
+        print(f"{words or 'Nothing is that old'}.", flush=True)
+        return counted["failed"]
+
+    def one(self, thing: Thing, dry_run: bool, occupied: bool) -> str:
+        """Remove one thing if it may go; say, and return, what happened to it."""
+        if version := self.version(thing):
+            said, why = "kept", f"{version} comes from it"
+        elif thing.kind == "experiment" and occupied:
+            said, why = "kept", "something in it stays"
+        elif dry_run:
+            said, why = "would go", ""
+        elif not any(self.old(thing.kind, thing)):
+            said, why = "kept", "it was restored just now"
+        else:
+            said, why = "gone", ""
+            try:
+                self.remove(thing)
+            except Exception as error:  # of two databases, and of any artifact store
+                said, why = "failed", " ".join(str(error).split())[:300]
+        print(f"{said}: {thing}{': ' if why else ''}{why}", flush=True)
+        return said
+
+
+def main() -> int:
+    """Do what the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="mlflow-gc",
+        description="Remove for good the runs, models and experiments that were deleted "
+        "that long ago, with their files.",
+    )
+    parser.add_argument("--older-than", type=age, required=True, metavar="AGE", help="like 30d")
+    parser.add_argument("--dry-run", action="store_true", help="remove nothing, say what would go")
+    arguments = parser.parse_args()
+    logging.disable(logging.INFO)
+    try:
+        settings = read_settings()
+        os.environ.update(settings)
+        with contextlib.nullcontext() if arguments.dry_run else data_lock():
+            failed = Cleaner(settings, arguments.older_than).clean(arguments.dry_run)
+    except PermissionError as error:
+        print(f"mlflow-gc: {error.filename}: {error.strerror}. Use sudo.", file=sys.stderr)
+        return 1
+    except Refused as error:
+        print(f"mlflow-gc: {error}", file=sys.stderr)
+        return 1
+    return 1 if failed else 0

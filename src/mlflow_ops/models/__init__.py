@@ -1,0 +1,1 @@
+"""Models of a registry, each version served by a process of its own."""

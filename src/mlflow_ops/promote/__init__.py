@@ -1,0 +1,1 @@
+"""Local stores, carried into a server with the rights of who wrote them."""

@@ -1,0 +1,170 @@
+"""Promote a local store with the rights of who wrote it, and none of root's (carry.py).
+
+    promote [--archive FILE] [--password-file FILE] --source DIR DIRECTORY [ARGUMENT]...
+
+Root starts it, since root alone may choose the user: the owner of the directory; or, for what came
+in an archive from another machine, a user who owns nothing. No link in the store is followed, not
+even one that is put there meanwhile (view.py). The password that carry.py reads is safe from
+that user: a process that became hers without starting a program anew is closed to her debuggers.
+
+Prints what carry.py prints: one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import io
+import json
+import os
+import pwd
+import shutil
+import sys
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NoReturn
+
+from .. import view
+from ..client import only_to_service
+from ..view import enter, mount, opened
+
+PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
+NOBODY = "nobody"
+RESERVE = 100_000_000  # bytes that stay free on the disk, which an archive of some could fill
+# Where the program finds it all: mounted there, for this process to see.
+ROOM = Path("/tmp")  # noqa: S108 not the host's
+
+
+def refuse(words: str) -> NoReturn:
+    """End with a report that says why, in the form of carry.py's."""
+    print(json.dumps({"failure": words, "carried": 0, "there": 0}))
+    sys.exit(1)
+
+
+def become(account: pwd.struct_passwd, groups: list[int]) -> None:
+    """Become a user for good, with no way to start a program: it would tell her all it was told."""
+    os.setgroups(groups)
+    os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+    os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+    def stay_alone(event: str, _: tuple[Any, ...]) -> None:
+        if event in ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn"):
+            raise PermissionError(f"{event}: no program is started with what this one knows.")
+
+    sys.addaudithook(stay_alone)
+
+
+def unpack(archive: BinaryIO, directory: Path) -> list[str]:
+    """Unpack the files of a tar.gz into a new directory; return the names of what is left out.
+
+    Links and devices, since what they mean on another machine nobody knows, and names that lead
+    elsewhere. (Debian 12's tarfile has no filters yet.) Raises OSError, TarError, EOFError, before
+    the disk is full.
+    """
+    left = []
+    with tarfile.open(fileobj=archive, mode="r|gz") as packed:
+        for member in packed:
+            name = PurePosixPath(member.name)
+            place = directory / name
+            if name.is_absolute() or ".." in name.parts:
+                left.append(member.name)
+            elif member.isdir():
+                place.mkdir(parents=True, exist_ok=True)
+            elif not member.isreg() or place.exists():
+                left.append(name.as_posix())
+            elif member.size > (free := shutil.disk_usage(directory).free - RESERVE):
+                raise OSError(f"{member.name!r} has {member.size} bytes, and {free} are free.")
+            elif content := packed.extractfile(member):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with place.open("xb") as copy:
+                    shutil.copyfileobj(content, copy)
+    return left
+
+
+def owned(options: argparse.Namespace) -> tuple[int, pwd.struct_passwd]:
+    """Open the store, and return whose it is. Raises Refused, OSError."""
+    try:
+        descriptor = opened(options.source)
+    except (FileNotFoundError, NotADirectoryError):
+        refuse(f"There is no directory {options.source}.")
+    owner = os.fstat(descriptor).st_uid
+    if owner == 0:
+        refuse(
+            f"{options.source} belongs to root. It is read with its owner's rights, and root's are "
+            "too many: a link in it could lead anywhere. Give it to whose runs they are: chown -R "
+            f"<user>: {options.source}"
+        )
+    try:
+        account = pwd.getpwuid(owner)
+    except KeyError:
+        refuse(f"{options.source} belongs to user {owner}, whom this host does not know.")
+    return descriptor, account
+
+
+def prepare(options: argparse.Namespace) -> tuple[pwd.struct_passwd, list[str]]:
+    """Make a /tmp for this process alone, with the store in it.
+
+    Return whose the store is, and what carry.py is to be told of it. Raises Refused, OSError.
+    """
+    enter()
+    inside = options.directory / "inside"
+    for directory in (inside, inside / "store", inside / "temporary"):
+        directory.mkdir()
+        directory.chmod(0o755)
+    mount(opened(inside), ROOM, trusted=True)
+    told = ["--source", str(ROOM / "store"), "--called", str(options.source)]
+    theirs = [ROOM / "temporary"]
+    if options.archive:
+        account = pwd.getpwnam(NOBODY)
+        theirs.append(ROOM / "store")
+    else:
+        descriptor, account = owned(options)
+        mount(descriptor, ROOM / "store")
+    for directory in theirs:
+        os.chown(directory, account.pw_uid, account.pw_gid)
+    return account, told
+
+
+def main() -> int:
+    """Read the command line, give root's rights up, and carry; return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--source", type=Path, required=True, help="the directory mlruns")
+    parser.add_argument("--archive", type=Path, help="a tar.gz of it, from elsewhere")
+    parser.add_argument("--password-file", type=Path, help="instead of standard input; root's")
+    parser.add_argument("directory", type=Path, help="an empty one, which root alone may enter")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    os.umask(0o077)
+    os.chdir("/")
+    try:
+        if options.password_file:
+            sys.stdin = io.StringIO(options.password_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        refuse(f"{options.password_file}, the password of who logs in, is not on this host.")
+    try:
+        archive = options.archive.open("rb") if options.archive else None
+        account, told = prepare(options)
+    except (view.Refused, OSError) as error:
+        refuse(str(error))
+    groups = os.getgrouplist(account.pw_name, account.pw_gid)
+    kept = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    os.environ.clear()
+    os.environ.update(
+        {**kept, "PATH": os.defpath, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
+        TMPDIR=str(ROOM / "temporary"),
+    )
+    if "--username" in options.arguments:
+        only_to_service()
+    become(account, groups)
+    if archive:
+        try:
+            told += ["--left-out", json.dumps(unpack(archive, ROOM / "store"))]
+        except (OSError, EOFError, tarfile.TarError) as error:
+            refuse(f"The archive of {options.source} cannot be unpacked: {error}")
+    from . import carry  # and MLflow, with no more rights than she has
+
+    sys.argv[1:] = [*told, *options.arguments]
+    return carry.main()

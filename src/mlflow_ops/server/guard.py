@@ -1,0 +1,857 @@
+"""What MLflow's server may be asked, and by whom: a guard around the application that it runs.
+
+serve.py has uvicorn run `application` here instead of MLflow's own, which it names in
+MLFLOW_GUARD_APPLICATION. Each request is looked up in guard_routes.txt; what is not there is
+refused, and so is what the table closes. Of the person who asks the guard knows what a Login tells
+it: her name, whether she is an administrator, which experiments she may read or edit. Requests that
+name a place for artifacts are looked at before MLflow sees them (guard_places.py).
+
+Settings, besides those of MLflow: MLFLOW_GUARD_AI_GATEWAY (true), MLFLOW_GUARD_AI_GATEWAY_MEMBERS
+and MLFLOW_GUARD_ARTIFACT_ROOTS (JSON lists). Without them all is closed.
+
+Names that are MLflow's own business are in the second half of this file, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import unquote
+
+from . import guard_places
+from .guard_places import Occupied, Place, Refused, Roots
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+TABLE = Path(__file__).with_name("guard_routes.txt")
+# From the widest to the narrowest: of several lines that a path matches, the narrowest counts.
+WHO = ("everyone", "member", "keeper", "administrator", "nobody")
+SWITCHES = {
+    "jobs": "Jobs are switched off on this server (mlflow_server_jobs).",
+    "gateway": "The AI gateway is switched off on this server (mlflow_server_ai_gateway).",
+}
+CLOSED = "This server offers it to nobody."
+UNKNOWN = "The guard of this server does not know this request, and refuses what it does not know."
+DOUBTFUL = "The path of this request can be read in more than one way."
+
+GROUP = re.compile(
+    r"\[(?P<who>\w+)(?: if (?P<switch>\w+))?(?:; (?P<older>\w+) before (?P<since>[\d.]+))?\]"
+)
+ROUTE = re.compile(
+    r"(?P<methods>[A-Z,]+) +(?P<path>/\S*)"
+    r"(?P<words>(?: +(?:check=(?:location|source|tags)|since=[\d.]+|optional))*)"
+)
+NUMBER = re.compile(r"[0-9]+")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+VARIABLE = re.compile(r"\{\w+(?P<path>:path)?\}")
+
+
+class Rule(NamedTuple):
+    """What is asked of a request.
+
+    Attributes:
+        who: who may make it, of WHO.
+        check: which of its data is looked at; empty for none.
+        closed: why nobody may, where that is so.
+    """
+
+    who: str
+    check: str = ""
+    closed: str = ""
+
+
+class Line(NamedTuple):
+    """A route as the table has it, with what holds for the version and the settings."""
+
+    method: str
+    path: str
+    rule: Rule
+    optional: bool = False
+
+
+def number(version: str) -> tuple[int, ...]:
+    """Return a version such as 3.17.2 as numbers that can be compared."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def lines(text: str, version: str, on: Iterable[str]) -> Iterator[Line]:
+    """Yield the routes of a table.
+
+    Args:
+        text: the table's.
+        version: MLflow's.
+        on: which of SWITCHES are on.
+    """
+    present, rule = number(version), Rule("nobody")
+    for row in text.splitlines():
+        row = row.strip()
+        if not row or row.startswith("#"):
+            continue
+        if group := GROUP.fullmatch(row):
+            who, switch = group["who"], group["switch"]
+            if group["since"] and present < number(group["since"]):
+                who = group["older"]
+            if switch and switch not in on:
+                rule = Rule("nobody", closed=SWITCHES[switch])
+            else:
+                rule = Rule(who, closed=CLOSED if who == "nobody" else "")
+            WHO.index(who)
+            continue
+        found = ROUTE.fullmatch(row)
+        if not found:
+            raise ValueError(f"{TABLE.name}: this is no route: {row}")
+        words = dict(word.partition("=")[::2] for word in found["words"].split())
+        if present < number(words.get("since", "")):
+            continue
+        for method in found["methods"].split(","):
+            for form in ("ajax-", "") if "(ajax-)" in found["path"] else ("",):
+                path = found["path"].replace("(ajax-)", form)
+                checked = rule._replace(check=words.get("check", ""))
+                yield Line(method, path, checked, "optional" in words)
+
+
+def narrower(one: Rule, other: Rule) -> Rule:
+    """Return what holds where two lines match."""
+    first, second = sorted((one, other), key=lambda rule: WHO.index(rule.who), reverse=True)
+    return first._replace(check=first.check or second.check)
+
+
+class Table:
+    """The table, for look-ups by method and path.
+
+    Attributes:
+        routes: its lines.
+    """
+
+    def __init__(self, routes: Iterable[Line]) -> None:
+        self.routes = list(routes)
+        self._exact: dict[tuple[str, str], Rule] = {}
+        # By method and what stands before the first variable, so that few patterns are tried.
+        self._patterns: dict[str, list[tuple[str, re.Pattern[str], Rule]]] = {}
+        for method, path, rule, _ in self.routes:
+            prefix, brace, _ = path.partition("{")
+            if not brace:
+                self._exact[method, path] = rule
+                continue
+            pattern, end = "", 0
+            for variable in VARIABLE.finditer(path):
+                pattern += re.escape(path[end : variable.start()])
+                pattern += ".+" if variable["path"] else "[^/]+"
+                end = variable.end()
+            pattern += re.escape(path[end:])
+            found = self._patterns.setdefault(method, [])
+            found.append((prefix, re.compile(pattern, re.DOTALL), rule))
+        for (method, path), rule in self._exact.items():
+            self._exact[method, path] = self._matching(method, path, rule) or rule
+
+    def _matching(self, method: str, path: str, rule: Rule | None) -> Rule | None:
+        for prefix, pattern, other in self._patterns.get(method, ()):
+            if path.startswith(prefix) and pattern.fullmatch(path):
+                rule = narrower(rule, other) if rule else other
+        return rule
+
+    def find(self, method: str, path: str) -> Rule | None:
+        """Return what is asked of a request; None where it is not in the table."""
+        if method == "HEAD":
+            # MLflow's own permissions name GET alone.
+            rule = self.find("GET", path)
+            return rule if rule and rule.who in ("everyone", "nobody") else None
+        if method == "OPTIONS":
+            # Flask and the middleware for other origins answer it, and no handler of MLflow's.
+            there = [self.find(other, path) for other in ("GET", "POST", "PUT", "PATCH", "DELETE")]
+            open_to = [rule for rule in there if rule and rule.who != "nobody"]
+            return Rule("everyone") if open_to else next(filter(None, there), None)
+        exact = self._exact.get((method, path))
+        return exact if exact else self._matching(method, path, None)
+
+
+def doubtful(path: str) -> bool:
+    """Tell whether routers, file systems and people could read a path in different ways."""
+    if not path.startswith("/") or "\\" in path or "//" in path:
+        return True
+    if "/." in path and not {".", ".."}.isdisjoint(path.split("/")):
+        return True
+    if CONTROL.search(path):
+        return True
+    # What the web server decodes once, MLflow decodes to the end.
+    return "%" in path and (decoded := unquote(path)) != path and doubtful(decoded)
+
+
+class Who(Protocol):
+    """The person who asks, as the login application vouches for her."""
+
+    name: str
+
+    def is_administrator(self) -> bool:
+        """Tell whether she may do everything."""
+
+    def may_read_experiment(self, experiment_id: str) -> bool:
+        """Tell whether she may read an experiment and all that is in it."""
+
+    def may_edit_experiment(self, experiment_id: str) -> bool:
+        """Tell whether she may change it."""
+
+    def may_read_model(self, name: str) -> bool:
+        """Tell whether she may read a registered model and its versions."""
+
+
+class Login(Protocol):
+    """A login application. It is asked within the request, after it has let it through."""
+
+    # Whether people log in; where not, everybody is an administrator.
+    asks: bool
+
+    def who(self) -> Who | None:
+        """Return who makes the present request; None where she did not log in."""
+
+
+class Store(Protocol):
+    """What the guard asks the tracking store. What is not there raises LookupError."""
+
+    def locations(self, experiment_id: str = "") -> list[tuple[str, str]]:
+        """Return an experiment and its artifact location, or all of them, deleted ones too."""
+
+    def stamp(self) -> object:
+        """Return what is another when an experiment has come or gone for good."""
+
+    def run(self, run_id: str) -> tuple[str, str]:
+        """Return the experiment of a run, and where its artifacts are."""
+
+    def model(self, model_id: str) -> tuple[str, str]:
+        """Return the experiment of a logged model, and where its artifacts are."""
+
+
+@dataclass
+class Places:
+    """The rules for places that requests name. Each check raises Refused.
+
+    Attributes:
+        roots: where artifacts may be.
+        store: what is where.
+    """
+
+    roots: Roots
+    store: Store
+
+    _known: tuple[object, Occupied] = field(default=(None, Occupied(())), init=False)
+
+    def _occupied(self) -> Occupied:
+        """Return what is where now: all are read again only when the store has others."""
+        stamp, known = self.store.stamp(), self._known
+        if stamp != known[0]:
+            self._known = known = stamp, Occupied(self._experiments())
+        return known[1]
+
+    def _experiments(self) -> Iterator[tuple[str, Place]]:
+        for experiment_id, address in self.store.locations():
+            try:
+                yield experiment_id, guard_places.parsed(address, self.roots.destination)
+            except Refused:
+                continue  # MLflow 2 made it; nothing of this server's lies there
+
+    def _names(self, place: Place) -> set[Place]:
+        return {place, place.real(), self.roots.led_to(place)}
+
+    def _overlapping(self, place: Place) -> dict[str, Place]:
+        occupied, found = self._occupied(), dict[str, Place]()
+        for name in self._names(place):
+            found |= occupied.overlapping(name)
+        return found
+
+    def judges(self, path: str, action: str) -> dict[str, str]:
+        """Return the experiments by which a path below the root is judged, and the path in each.
+
+        The one whose number begins the path judges alone, as MLflow has it. Otherwise every one
+        whose location holds it does: where two were made at one moment, neither gains over the
+        other. What writes or deletes may reach those that lie below the path, too.
+
+        Args:
+            path: as whoever opens it reads it.
+            action: read, update or manage.
+        """
+        inner = guard_places.names(path)
+        if inner and NUMBER.fullmatch(inner[0]):
+            return {inner[0]: "/".join(inner[1:])}
+        occupied, found = self._occupied(), dict[str, str]()
+        for name in self._names(self.roots.destination.below(*inner)):
+            for number, other in occupied.around(name).items():
+                # One that was placed around the root, before that was refused, judges nothing.
+                if not self.roots.destination.within(other):
+                    found[number] = "/".join(name.parts[len(other.parts) :])
+            if action != "read":
+                found |= dict.fromkeys(occupied.within(name).keys() - found.keys(), "")
+        return found
+
+    def check_location(self, address: str, who: Who) -> None:
+        """Check where a new experiment is to keep its artifacts."""
+        if not address:
+            return  # MLflow's own choice
+        place = self.roots.new_location(address)
+        for experiment_id in self._overlapping(place):
+            if not who.may_edit_experiment(experiment_id):
+                raise Refused("it overlaps with that of an experiment which is not yours")
+
+    def check_source(
+        self, source: str, who: Who, *, run_id: str = "", model_id: str = "", prompt: bool = False
+    ) -> None:
+        """Check where a new version of a registered model is to come from."""
+        if prompt and source in guard_places.PROMPTS:
+            return  # it has no place
+        for known, look in ((run_id, self.store.run), (model_id, self.store.model)):
+            if known:
+                self._check_owned(*self._found(look, known), who)
+        kind, what = guard_places.referred(source)
+        if kind == "model":
+            # Its own version was checked when it was made, or is one that was there before.
+            if not all(who.may_read_model(name) for name in {what, unquote(what)}):
+                raise Refused("it names no model that you may read")
+        elif kind:
+            look = self.store.run if kind == "run" else self.store.model
+            self._check_owned(*self._found(look, what), who)
+        else:
+            self._check_readable(self.roots.place(source), who)
+
+    def _found(self, look: Callable[[str], tuple[str, str]], name: str) -> tuple[str, str]:
+        try:
+            return look(name)
+        except LookupError:
+            raise Refused("it names no run or model that you may read") from None
+
+    def _check_owned(self, experiment_id: str, address: str, who: Who) -> None:
+        if not who.may_read_experiment(experiment_id):
+            raise Refused("it names no run or model that you may read")
+        self.roots.place(address)
+
+    def _check_readable(self, place: Place, who: Who) -> None:
+        if self.roots.is_admitted(place):
+            return
+        overlapping = self._overlapping(place)
+        inside = all(
+            any(name.within(other) for other in overlapping.values())
+            for name in (place, self.roots.led_to(place))
+        )
+        if not inside or not all(map(who.may_read_experiment, overlapping)):
+            raise Refused("it lies in no experiment that you may read")
+
+    def trace_is_there(self, experiment_id: str, trace_id: str, address: str) -> bool:
+        """Tell whether an address is where MLflow itself puts a trace of an experiment.
+
+        Its name is whatever the client said: one with a path in it leads to others' data.
+        """
+        return guard_places.is_name(trace_id) and any(
+            address == f"{own.rstrip('/')}/traces/{trace_id}/artifacts"
+            for _, own in self.store.locations(experiment_id)
+        )
+
+    def archive_is_there(self, address: str) -> bool:
+        """Tell whether an address is one where traces are archived: below an admitted root."""
+        try:
+            return self.roots.is_admitted(self.roots.place(address))
+        except Refused:
+            return False
+
+
+# Tags of a trace by which MLflow finds its data, and that no client has to set.
+TRACE_PLACES = frozenset({"mlflow.artifactLocation", "mlflow.trace.archiveLocation"})
+
+
+def names_a_place(data: Any) -> bool:
+    """Tell whether a request about a trace holds one of TRACE_PLACES, in whatever spelling."""
+    if isinstance(data, dict):
+        if not TRACE_PLACES.isdisjoint(data) or str(data.get("key")) in TRACE_PLACES:
+            return True
+        return any(names_a_place(value) for value in data.values())
+    return isinstance(data, list) and any(names_a_place(value) for value in data)
+
+
+def refusal(why: str) -> tuple[int, bytes]:
+    """Return the status and the body of a refusal, in the shape of MLflow's errors.
+
+    What is not in the table is not there, as for MLflow itself: clients of other versions ask, and
+    go on with what there is.
+    """
+    status, code = (404, "ENDPOINT_NOT_FOUND") if why == UNKNOWN else (403, "PERMISSION_DENIED")
+    return status, json.dumps({"error_code": code, "message": why}).encode()
+
+
+@dataclass
+class Guard:
+    """An application with the guard in front of it.
+
+    Attributes:
+        application: what is guarded.
+        table: what is asked of each request.
+        prefix: what MLflow puts before its paths (--static-prefix).
+    """
+
+    application: Application
+    table: Table
+    prefix: str = ""
+
+    def why_not(self, method: str, path: str, root_path: str = "") -> str:
+        """Return why a request is refused before anything else is known of it; empty for no."""
+        if doubtful(path):
+            return DOUBTFUL
+        rule = self.table.find(method, self.routed(path, root_path))
+        if rule is None:
+            return UNKNOWN
+        if rule.who == "nobody":
+            return rule.closed
+        return ""
+
+    def routed(self, path: str, root_path: str = "") -> str:
+        """Return a path as the table writes it."""
+        for before in (root_path.rstrip("/"), self.prefix.rstrip("/")):
+            if before and path.startswith(before + "/"):
+                path = path[len(before) :]
+        return path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            return await self.application(scope, receive, send)
+        if scope["type"] != "http":  # MLflow has no WebSocket
+            return await send({"type": "websocket.close", "code": 1008})
+        why = self.why_not(scope["method"], scope["path"], scope.get("root_path", ""))
+        if not why:
+            return await self.application(scope, receive, send)
+        status, body = refusal(why)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send(
+            {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
+        )
+        return None
+
+
+# MLflow's own business --------------------------------------------------------------------------
+
+
+class Nobody:
+    """Nobody logs in: whoever reaches the server may do all that the table does not close."""
+
+    asks = False
+    name = ""
+
+    def who(self) -> Nobody:
+        """Return whoever asks."""
+        return self
+
+    def is_administrator(self) -> bool:
+        """Return true: there is no other."""
+        return True
+
+    def may_read_experiment(self, experiment_id: str) -> bool:
+        """Return true."""
+        return True
+
+    def may_edit_experiment(self, experiment_id: str) -> bool:
+        """Return true."""
+        return True
+
+    def may_read_model(self, name: str) -> bool:
+        """Return true."""
+        return True
+
+
+class BasicAuthUser:
+    """A user of MLflow's basic-auth, within a request that it has let through."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._auth = importlib.import_module("mlflow.server.auth")
+        self._administrator = bool(self._auth.store.get_user(name).is_admin)
+
+    def is_administrator(self) -> bool:
+        """Tell whether she may do everything."""
+        return self._administrator
+
+    def may_read_experiment(self, experiment_id: str) -> bool:
+        """Tell whether she may read it."""
+        return self.is_administrator() or bool(
+            self._auth._get_experiment_permission(experiment_id, self.name).can_read
+        )
+
+    def may_edit_experiment(self, experiment_id: str) -> bool:
+        """Tell whether she may change it."""
+        return self.is_administrator() or bool(
+            self._auth._get_experiment_permission(experiment_id, self.name).can_update
+        )
+
+    def may_read_model(self, name: str) -> bool:
+        """Tell whether she may read a registered model."""
+        return self.is_administrator() or bool(self._auth._graphql_can_read_model(name, self.name))
+
+
+class BasicAuth:
+    """MLflow's basic-auth."""
+
+    asks = True
+
+    def who(self) -> Who | None:
+        """Return who makes the present request of Flask."""
+        from flask import g
+
+        name = getattr(g, "mlflow_authenticated_user", None)
+        return BasicAuthUser(name) if name else None
+
+
+class MlflowStore:
+    """The server's tracking store."""
+
+    def __init__(self) -> None:
+        self._handlers = importlib.import_module("mlflow.server.handlers")
+
+    def locations(self, experiment_id: str = "") -> list[tuple[str, str]]:
+        """Return one experiment or all, each with its location: two columns, and no tags."""
+        from mlflow.store.tracking.dbmodels.models import SqlExperiment
+
+        store = self._handlers._get_tracking_store()
+        with store.ManagedSessionMaker() as session:
+            rows = session.query(SqlExperiment.experiment_id, SqlExperiment.artifact_location)
+            if experiment_id:
+                rows = rows.filter(SqlExperiment.experiment_id == int(experiment_id))
+            rows = rows.all()
+        return [(str(known), address or "") for known, address in rows]
+
+    def stamp(self) -> object:
+        """Return how many experiments there are, and the newest's number and time."""
+        from mlflow.store.tracking.dbmodels.models import SqlExperiment
+        from sqlalchemy import func
+
+        number, made = SqlExperiment.experiment_id, SqlExperiment.creation_time
+        with self._handlers._get_tracking_store().ManagedSessionMaker() as session:
+            found = session.query(func.count(number), func.max(number), func.max(made)).one()
+            return tuple(found)
+
+    def run(self, run_id: str) -> tuple[str, str]:
+        """Return the experiment of a run, and where its artifacts are."""
+        info = self._get("get_run", run_id).info
+        return str(info.experiment_id), str(info.artifact_uri)
+
+    def model(self, model_id: str) -> tuple[str, str]:
+        """Return the experiment of a logged model, and where its artifacts are."""
+        found = self._get("get_logged_model", model_id)
+        return str(found.experiment_id), str(found.artifact_location)
+
+    def _get(self, what: str, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return getattr(self._handlers._get_tracking_store(), what)(name)
+        except MlflowException as error:
+            raise LookupError(name) from error
+
+
+@dataclass
+class Asked:
+    """What is looked at within MLflow's own application, once it knows who asks.
+
+    Attributes:
+        guard: the rules.
+        login: who asks.
+        places: the rules for places.
+        keepers: who may store keys of the AI gateway, besides administrators.
+    """
+
+    guard: Guard
+    login: Login
+    places: Places
+    keepers: frozenset[str]
+
+    def why_not(self, method: str, path: str) -> str:
+        """Return why the present request is refused; empty for no."""
+        rule = self.guard.table.find(method, self.guard.routed(path))
+        if rule is None:
+            return UNKNOWN
+        narrow = rule.who in ("keeper", "administrator")
+        if method == "OPTIONS" or not (narrow or rule.check):
+            return ""
+        who = self.login.who()
+        if who is None:
+            return "Nobody has logged in."
+        if narrow and not (
+            who.is_administrator() or (rule.who == "keeper" and who.name in self.keepers)
+        ):
+            return "Administrators of this server may do this, and you are none."
+        return self.bad_data(rule.check, who) if rule.check else ""
+
+    def bad_data(self, check: str, who: Who) -> str:
+        """Return what is wrong with the present request's data; empty for nothing.
+
+        It is read by the very functions that MLflow's handlers read it by.
+        """
+        from mlflow.protos import model_registry_pb2, service_pb2
+        from mlflow.server import handlers
+
+        if check == "tags":
+            if names_a_place(handlers._get_normalized_request_json()):
+                return f"{' and '.join(sorted(TRACE_PLACES))} are tags that MLflow alone sets."
+            return ""
+        if check == "location":
+            message = handlers._get_request_message(service_pb2.CreateExperiment())
+            value, variable = message.artifact_location, "artifact_location"
+            look: Callable[..., None] = self.places.check_location
+            options: dict[str, Any] = {}
+        else:
+            message = handlers._get_request_message(model_registry_pb2.CreateModelVersion())
+            if not message.source:
+                return ""  # MLflow says so
+            value, variable = message.source, "source"
+            look = self.places.check_source
+            options = {
+                "run_id": message.run_id,
+                "model_id": message.model_id,
+                "prompt": any(tag.key == "mlflow.prompt.is_prompt" for tag in message.tags),
+            }
+        try:
+            look(value, who, **options)
+        except Refused as error:
+            return (
+                f"{variable} {value!r} is refused: {error}. Artifacts are below the server's own "
+                "root, or below those that its administrator lists in mlflow_server_artifact_roots."
+            )
+        return ""
+
+
+def without_assistant() -> None:
+    """Leave MLflow's Assistant out of the application that is made next: it runs commands."""
+    try:
+        assistant = importlib.import_module("mlflow.server.assistant.api")
+    except ModuleNotFoundError:
+        return  # a version that has none
+    from fastapi import APIRouter
+
+    vars(assistant)["assistant_router"] = APIRouter()
+
+
+def native_routes(application: Any) -> Iterator[tuple[str, str]]:
+    """Yield method and path of the routes that FastAPI serves itself."""
+    for route in application.routes:
+        # FastAPI keeps an included router as one route, and tells its routes by this method.
+        contexts = getattr(route, "effective_route_contexts", None)
+        for known in contexts() if contexts else [route]:
+            for method in known.methods or () if getattr(known, "methods", None) else ():
+                yield method, known.path
+
+
+def flask_routes(application: Any) -> Iterator[tuple[str, str]]:
+    """Yield method and path of Flask's routes, in the table's spelling."""
+    for rule in application.url_map.iter_rules():
+        path = re.sub(
+            r"<(?:(path):)?(\w+)>", lambda m: f"{{{m[2]}{':path' * bool(m[1])}}}", rule.rule
+        )
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            yield method, path
+
+
+def confine_traces(places: Places) -> None:
+    """Have MLflow read the data of traces, and delete it, where it put it itself.
+
+    Where that is stands in a tag. Whoever may write a trace may have set it, by the API (which is
+    looked at) or by an attribute of a span, in which MLflow takes it for a tag.
+    """
+    handlers = importlib.import_module("mlflow.server.handlers")
+    store = importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+    from mlflow.exceptions import MlflowException
+
+    def confined(original: Callable[[Any], str], check: Callable[[Any, str], bool]) -> Any:
+        def address(trace_info: Any) -> str:
+            found = original(trace_info)
+            if not check(trace_info, found):
+                raise MlflowException("The data of this trace is not where MLflow puts it.")
+            return found
+
+        return address
+
+    for module in (handlers, store):
+        for name, check in (
+            (
+                "get_artifact_uri_for_trace",
+                lambda trace, at: places.trace_is_there(
+                    str(trace.experiment_id), str(trace.trace_id), at
+                ),
+            ),
+            ("get_archive_uri_for_trace", lambda trace, at: places.archive_is_there(at)),
+        ):
+            if original := getattr(module, name, None):
+                setattr(module, name, confined(original, check))
+
+    validate = vars(store)["_validate_trace_tag"]
+
+    def validated(key: Any, value: Any) -> Any:
+        if key in TRACE_PLACES:
+            raise MlflowException.invalid_parameter_value(f"{key} is a tag that MLflow alone sets.")
+        return validate(key, value)
+
+    vars(store)["_validate_trace_tag"] = validated
+
+
+def judge_chosen_places(places: Places) -> None:
+    """Have basic-auth judge artifacts by the experiments that they lie in, wherever that is.
+
+    MLflow looks for an experiment's number at the beginning of a path of its artifact routes. Where
+    there is none, below a location that somebody chose, its default permission would decide.
+    """
+    auth = importlib.import_module("mlflow.server.auth")
+    from flask import g, request
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.mlflow_artifacts_pb2 import ListArtifacts
+    from mlflow.server import handlers
+    from mlflow.utils.uri import validate_path_is_safe
+
+    def may(user: str, action: str, experiment_id: str, inner: str) -> bool:
+        """Ask MLflow of a path as if it lay where MLflow would have put the experiment."""
+
+        def permission() -> Any:
+            return auth._get_experiment_permission(experiment_id, user)
+
+        if resolved := getattr(auth, "_authorize_artifact_proxy_resolved", None):
+            child = auth._artifact_proxy_child(f"{experiment_id}/{inner}", action)
+            return bool(resolved(child, user, action, permission))
+        return bool(getattr(permission(), f"can_{action}"))  # before 3.17
+
+    def judged(user: str, action: str, path: str) -> bool | None:
+        """Tell whether a user may do something; None where no experiment is concerned."""
+        try:
+            path = validate_path_is_safe(path)  # as the handlers do: it decodes to the end
+        except MlflowException:
+            return False
+        found = places.judges(path, action)
+        return all(may(user, action, *one) for one in found.items()) if found else None
+
+    def for_flask(action: str, original: Callable[[], bool]) -> Callable[[], bool]:
+        def validator() -> bool:
+            path = (request.view_args or {}).get("artifact_path")
+            if path is None:
+                path = handlers._get_request_message(ListArtifacts()).path
+            said = judged(g.mlflow_authenticated_user, action, path)
+            return original() if said is None else said
+
+        return validator
+
+    for verb, action in {"read": "read", "update": "update", "delete": "manage"}.items():
+        name = f"validate_can_{verb}_experiment_artifact_proxy"
+        vars(auth)[name] = for_flask(action, vars(auth)[name])
+
+    of_fastapi = auth._get_fastapi_proxy_artifact_validator
+
+    def for_fastapi(path: str, method: str) -> Callable[[str, Any], Awaitable[bool]]:
+        original = of_fastapi(path, method)
+        action = {"GET": "read", "PUT": "update"}[method]
+        artifact = path.partition("/mlflow-artifacts/artifacts/")[2]
+
+        async def validator(user: str, asked: Any) -> bool:
+            said = await asyncio.to_thread(judged, user, action, artifact)
+            return bool(await original(user, asked)) if said is None else said
+
+        return validator
+
+    vars(auth)["_get_fastapi_proxy_artifact_validator"] = for_fastapi
+
+
+def delete_from_s3_what_is_below() -> None:
+    """Have MLflow before 3.17 delete what is below a path, and not all whose name begins so.
+
+    Who may delete the artifacts of experiment 1 would delete those of 10 to 19.
+    """
+    s3 = importlib.import_module("mlflow.store.artifact.s3_artifact_repo")
+    if hasattr(s3, "_is_object_key_within_path"):
+        return
+
+    def delete_artifacts(self: Any, artifact_path: str | None = None) -> None:
+        bucket, path = self.parse_s3_compliant_uri(self.artifact_uri)
+        path = "/".join(filter(None, (path.rstrip("/"), (artifact_path or "").rstrip("/"))))
+        above = f"{path}/" if path else ""
+        client, owner = self._get_s3_client(), self._bucket_owner_params
+        pages = client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=path, **owner):
+            keys = [found["Key"] for found in page.get("Contents", ())]
+            below = [{"Key": key} for key in keys if f"{key}/".startswith(above)]
+            if below:
+                client.delete_objects(Bucket=bucket, Delete={"Objects": below}, **owner)
+
+    vars(s3)["S3ArtifactRepository"].delete_artifacts = delete_artifacts
+
+
+def switched_on(settings: Mapping[str, str]) -> list[str]:
+    """Return which of SWITCHES are on."""
+    jobs = settings.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true").lower() in ("true", "1")
+    gateway = settings.get("MLFLOW_GUARD_AI_GATEWAY") == "true"
+    return ["jobs"] * jobs + ["gateway"] * gateway
+
+
+def table(version: str, settings: Mapping[str, str]) -> Table:
+    """Return the table for a version of MLflow and these settings."""
+    return Table(lines(TABLE.read_text(encoding="utf-8"), version, switched_on(settings)))
+
+
+def application() -> Guard:
+    """Return MLflow's application with the guard in front of it, for uvicorn's --factory."""
+    settings = os.environ
+    without_assistant()
+    from mlflow.server import app as flask_application
+    from mlflow.server.handlers import catch_mlflow_exception
+    from mlflow.version import VERSION
+
+    name = settings["MLFLOW_GUARD_APPLICATION"]
+    module, _, attribute = name.partition(":")
+    served = getattr(importlib.import_module(module), attribute)
+    login: Login = Nobody()
+    if module == "mlflow.server.auth":
+        served, login = served(), BasicAuth()
+
+    guard = Guard(served, table(VERSION, settings), settings.get("_MLFLOW_STATIC_PREFIX", ""))
+    places = Places(guard_places.of_settings(settings), MlflowStore())
+    keepers = frozenset(json.loads(settings.get("MLFLOW_GUARD_AI_GATEWAY_MEMBERS") or "[]"))
+    asked = Asked(guard, login, places, keepers)
+    confine_traces(places)
+    delete_from_s3_what_is_below()
+    if login.asks:
+        judge_chosen_places(places)
+
+    def look_at_request() -> Any:
+        from flask import Response, request
+
+        if why := asked.why_not(request.method, request.path):
+            status, body = refusal(why)
+            return Response(body, status=status, mimetype="application/json")
+        return None
+
+    # After MLflow's own functions, which see to the login.
+    flask_application.before_request(catch_mlflow_exception(look_at_request))
+
+    # FastAPI's routes do not come past Flask: there nobody tells who asks.
+    native = set(native_routes(served))
+    if login.asks:
+        narrow = {
+            (line.method, line.path)
+            for line in guard.table.routes
+            if line.rule.who in ("keeper", "administrator") or line.rule.check
+        }
+        guard.table = Table(
+            line._replace(rule=Rule("nobody", closed=CLOSED))
+            if (line.method, guard.prefix + line.path) in native
+            and (line.method, line.path) in narrow
+            else line
+            for line in guard.table.routes
+        )
+    known = {(line.method, guard.prefix + line.path) for line in guard.table.routes}
+    known |= {(line.method, line.path) for line in guard.table.routes}
+    for method, path in sorted(native | set(flask_routes(flask_application))):
+        if (method, path) not in known:
+            logging.getLogger("mlflow.guard").warning(
+                "%s %s is not known, and refused", method, path
+            )
+    return guard
