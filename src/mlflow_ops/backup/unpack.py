@@ -68,6 +68,8 @@ def hand(directory: Path, user: str, destination: str) -> dict[str, str]:
     # Until here nobody but root comes to the directory.
     run("chown", "-hR", f"{user}:", service)
     run("chmod", "-R", "u=rwX,go=", service)
+    if destination.startswith("/"):  # as the role makes it, so that its next run changes nothing
+        run("chmod", "g=rX", service / "artifacts")
     directory.chmod(0o711)
     if destination.startswith("/"):
         new = Path(f"{destination}.new")
