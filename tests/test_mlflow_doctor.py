@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 import yaml
@@ -67,6 +67,11 @@ def test_it_asks_for_just_what_the_role_sends() -> None:
     assert {*sent} - {"server"} == {*ASKED, "kind"} - OF_RECORD
 
 
+def not_for_us() -> NoReturn:
+    """As the record is read by who is not root."""
+    raise PermissionError(13, "Permission denied")
+
+
 def test_where_a_server_is_stands_in_its_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +89,8 @@ def test_where_a_server_is_stands_in_its_record(
     (tmp_path / "installation.json").unlink()
     found = {"settings": "/etc/mlflow/server.env", "backup_status": backups, "user": "mlflow",
              "unit": "mlflow.service", "environment": "/of/a/client"}  # fmt: skip
+    assert doctor.of_record(asked) == {**asked, **found}
+    monkeypatch.setattr(doctor.record, "read", not_for_us)
     assert doctor.of_record(asked) == {**asked, **found}
     other = {**sent, "server": False, "environment": "/of/a/client"}
     assert doctor.of_record(other) == {**other, **dict.fromkeys(OF_RECORD, "")}

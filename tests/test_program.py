@@ -29,6 +29,7 @@ if name == "tells":
     print(json.dumps({
         "arguments": arguments, "given": hashlib.sha256(given.encode()).hexdigest(),
         "user": os.getuid(), "group": os.getgid(), "groups": os.getgroups(), "cwd": os.getcwd(),
+        "kept": sorted({"PGPASSWORD", "HTTPS_PROXY"} & {*os.environ}),
         "home": os.environ["HOME"], "name": os.environ.get("USER"), "locale": os.environ["LC_ALL"],
         "isolated": [sys.flags.ignore_environment, sys.flags.no_user_site],
         "bytecode": not sys.flags.dont_write_bytecode,
@@ -118,6 +119,7 @@ def run(folder: Path, *arguments: str) -> tuple[dict[str, dict[str, Any]], str]:
         [ANSIBLE, "-vvv", "-i", "localhost,", folder / "playbook.yml", "-e", f"@{given}",
          *arguments],
         cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "PGPASSWORD": "of root's shell", "HTTPS_PROXY": "http://proxy:3128"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((folder / "found.json").read_text())
@@ -202,6 +204,7 @@ def test_as_itself(ran: Ran) -> None:
     answer = ran[0]["as itself"]["answer"]
     me = pwd.getpwuid(os.geteuid())
     assert (answer["user"], answer["name"], answer["home"]) == (me.pw_uid, me.pw_name, me.pw_dir)
+    assert answer["kept"] == ["HTTPS_PROXY", "PGPASSWORD"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -211,6 +214,7 @@ def test_as_another_user(ran: Ran) -> None:
     assert (answer["user"], answer["group"]) == (NOBODY.pw_uid, NOBODY.pw_gid)
     assert {*answer["groups"]} == {*os.getgrouplist("nobody", NOBODY.pw_gid)}
     assert (answer["name"], answer["home"]) == ("nobody", NOBODY.pw_dir)
+    assert answer["kept"] == ["HTTPS_PROXY"]
     assert answer["given"] == hashlib.sha256(SECRET.encode()).hexdigest()
 
 

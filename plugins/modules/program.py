@@ -88,14 +88,22 @@ stdout:
 
 
 def options(user: str) -> dict[str, Any]:
-    """Return how a process of a user is started. Raises KeyError."""
+    """Return how a process of a user is started. Raises KeyError.
+
+    Another user's processes see its environment: it has of root's what leads to networks, no more.
+    """
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     if not user:
         return {"env": environment}
     account = pwd.getpwnam(user)
-    environment |= {"HOME": account.pw_dir, "USER": user, "LOGNAME": user}
+    own = {"HOME": account.pw_dir, "USER": user, "LOGNAME": user}
     if account.pw_uid == os.geteuid():
-        return {"env": environment}
+        return {"env": environment | own}
+    environment = {
+        name: value
+        for name, value in environment.items()
+        if name in ("PATH", "TZ", "LC_ALL") or name.lower().endswith("_proxy")
+    } | own
     groups = os.getgrouplist(user, account.pw_gid)
     return {
         "env": environment,

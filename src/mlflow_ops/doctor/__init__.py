@@ -39,13 +39,14 @@ CHECKS = [
 def of_record(asked: dict[str, Any]) -> dict[str, Any]:
     """Return what is asked, with what this host's record says of a server that should be here.
 
-    Without a record nothing is where it should be, which the check of the installation says.
+    Without a record nothing is where it should be, which the check of the installation says; and
+    who may not read it, sees nothing of the rest.
     """
     if not asked["server"]:
         return {**asked, "settings": "", "unit": "", "user": "", "backup_status": ""}
     try:
         here = record.read()
-    except record.NotInstalled:
+    except (record.NotInstalled, PermissionError):
         here = record.Installation(
             "", "mlflow.service", "mlflow", asked["environment"], "/etc/mlflow", "", "", "", True
         )
