@@ -199,8 +199,12 @@ def main() -> None:
     question = module.params["question"]
     try:
         found = host.look(question)
-    except (host.UnknownQuestion, installation.OtherRelease) as error:
+    except host.UnknownQuestion as error:
         module.fail_json(msg=str(error))
+    except installation.OtherRelease as error:
+        module.fail_json(
+            msg=f"{error} Run the playbook that provides the server first. Nothing was changed."
+        )
     module.exit_json(changed=False, question=question, **found)
 
 

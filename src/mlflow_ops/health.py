@@ -230,16 +230,14 @@ def main() -> None:
     parser.add_argument("--directory", action="append", default=[], type=Path, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     asked = parser.parse_args()
-    here = None
     # One that came later is not this user's to read: the role's next run measures it too.
     try:
         here = installation.read()
+        become(here.user, read_settings())  # having read the administrator's password as root
     except installation.OtherRelease as error:
         sys.exit(str(error))
     except (installation.NotInstalled, PermissionError):
-        pass
-    if here:
-        become(here.user, read_settings())  # having read the administrator's password as root
+        here = None
     found = [*measure(asked, here)]
     words = text(found)
     if ("mlflow_database_up", {}, True) in found:
