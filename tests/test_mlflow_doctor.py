@@ -21,7 +21,7 @@ import pytest
 import yaml
 from records import written
 
-from mlflow_ops import doctor, installed
+from mlflow_ops import doctor, installation, installed
 from mlflow_ops.doctor import patient, report, tls
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +90,7 @@ def test_where_a_server_is_stands_in_its_record(
     found = {"settings": "/etc/mlflow/server.env", "backup_status": backups, "user": "mlflow",
              "unit": "mlflow.service", "environment": "/of/a/client"}  # fmt: skip
     assert doctor.of_record(asked) == {**asked, **found}
-    monkeypatch.setattr(doctor.record, "read", not_for_us)
+    monkeypatch.setattr(installation, "read", not_for_us)
     assert doctor.of_record(asked) == {**asked, **found}
     other = {**sent, "server": False, "environment": "/of/a/client"}
     assert doctor.of_record(other) == {**other, **dict.fromkeys(OF_RECORD, "")}
