@@ -1,6 +1,6 @@
 """Hosts that an earlier release has set up are taken over by one run, and nothing of it is left.
 
-First of this scenario's tests: until here its hosts have programs without a package, no record of
+Before all others of its hosts: until here they have programs without a package, no record of
 what is installed, and units that name both.
 """
 

@@ -1,4 +1,7 @@
-"""Every path that can be chosen is an unusual one, at once: what is installed, runs and goes."""
+"""Every path that can be chosen is an unusual one, at once: what is installed, runs and goes.
+
+First of this scenario's files: the empty host is used before others restore something there.
+"""
 
 from __future__ import annotations
 
