@@ -66,6 +66,7 @@ def test_modes(root: Run) -> None:
     modes = {line.split()[2]: line.split()[:2] for line in said.splitlines()}
     assert modes == {
         "/etc/mlflow": ["750", "root:mlflow"],
+        "/etc/mlflow/installation.json": ["644", "root:root"],
         "/etc/mlflow/secrets.env": ["600", "root:root"],
         "/etc/mlflow/server.env": ["640", "root:mlflow"],
         "/var/lib/mlflow": ["750", "mlflow:mlflow"],
