@@ -231,6 +231,21 @@ def test_loose_programs_of_a_server_that_still_runs_stay(host: Host) -> None:
     assert two.tidy() == [] and all(path.exists() for path in paths)
 
 
+def test_loose_programs_of_a_backup_that_still_runs_stay(host: Host) -> None:
+    """It was started by its command, a link that leads to this release's program by now."""
+    paths = host.loose(*LOOSE)
+    two = host.install("two")
+    host.use("command line", installed.COMMANDS / "mlflow-backup")
+    assert two.tidy() == [] and all(path.exists() for path in paths)
+
+
+def test_what_a_killed_installation_has_left_goes(host: Host) -> None:
+    """Whatever it was about to install."""
+    left = host.directory / ".new.0123456789abcdef"
+    left.mkdir(parents=True)
+    assert host.install("one").whole() and not left.exists()
+
+
 def test_programs_of_this_release_hold_no_loose_ones(host: Host) -> None:
     paths = host.loose(*LOOSE)
     two = host.install("two")

@@ -98,7 +98,8 @@ class Tools:
         Raises OSError, and ValueError where it is another package.
         """
         fresh = self.directory / f".new.{self.digest}"
-        shutil.rmtree(fresh, ignore_errors=True)
+        for unfinished in self.directory.glob(".new.*"):  # of a run that was killed
+            shutil.rmtree(unfinished)
         before = os.umask(0o022)
         try:
             fresh.mkdir(parents=True)
@@ -110,6 +111,7 @@ class Tools:
                 path.chmod(0o755 if path.is_dir() else 0o644)
             # As what it is called in the end: a traceback names the file.
             compileall.compile_dir(fresh, quiet=2, stripdir=str(fresh), prependdir=str(self.path))
+            os.sync()  # a host that dies from here on has whole files
             shutil.rmtree(self.path, ignore_errors=True)  # somebody has changed it
             fresh.rename(self.path)
         finally:
@@ -153,7 +155,9 @@ class Tools:
         going = [path for path in packages + models if not named(path, used)]
         # A server of theirs is told the directory alone, and takes its workers' modules from there.
         serves = named(self.directory, used, below=False)
-        if not serves and not any(named(path, used) for path in loose):
+        # And a backup of theirs by its command alone; one of ours is another program by then.
+        works = f"python3 -Es {COMMANDS}/mlflow-" in used
+        if not serves and not works and not any(named(path, used) for path in loose):
             going += loose
         for path in () if dry else going:
             if path.is_dir() and not path.is_symlink():

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import re
 import ssl
 import subprocess
 import sys
 import time
+
+from .host.units import main_process_ended
 
 FLUSHED = re.compile(r'"locationPrefix":\s*"/buckets/"[^}]*"fsync":\s*true')
 # How many volumes there are and may be; a new store has none yet.
@@ -74,15 +75,6 @@ def has_volumes(command: list[str]) -> None:
         raise NotReady("its volumes are not there yet.")
 
 
-def ended() -> bool:
-    """Tell whether the service's main process, which systemd names at a start, is gone already."""
-    try:
-        os.kill(int(os.environ.get("MAINPID", "0")), 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def main() -> int:
     """Check until ready or the time is over; return the exit code."""
     parser = argparse.ArgumentParser(description="Wait until SeaweedFS is ready.")
@@ -102,7 +94,7 @@ def main() -> int:
             has_volumes(command)
             flushes(command)
         except NotReady as error:
-            if time.monotonic() >= deadline or ended():
+            if time.monotonic() >= deadline or main_process_ended():
                 print(f"seaweedfs-ready: {error}", file=sys.stderr)
                 return 1
             time.sleep(0.2)

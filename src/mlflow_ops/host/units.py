@@ -145,3 +145,12 @@ def keeps_addresses() -> bool:
         return subprocess.call([*alone, "/usr/bin/python3", "-I", "-c", REACH]) != 0
     except OSError:
         return False
+
+
+def main_process_ended() -> bool:
+    """Tell whether the main process, which systemd names at a start, is gone already."""
+    try:
+        os.kill(int(os.environ.get("MAINPID", "0")), 0)
+    except ProcessLookupError:
+        return True
+    return False

@@ -6,15 +6,17 @@ sentence, when it has not. Argument: seconds to wait. Nothing but the standard l
 
 from __future__ import annotations
 
-import http.client
+import http
 import json
 import math
 import os
-import socket
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from ..client import UnixConnection
+from ..host.units import main_process_ended
 
 TOLERANCE = 1e-6  # of numbers that several threads may have added up in another order
 SHORT = 200  # characters of a prediction in a sentence
@@ -23,20 +25,6 @@ LONGEST = 2000  # characters of what a model says of itself; the journal breaks 
 
 class Wrong(Exception):
     """The model must not be asked by anybody; the message is a sentence for people."""
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self) -> None:
-        """Connect to the socket instead of a TCP port."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -58,15 +46,6 @@ def short(value: Any) -> str:
     return text if len(text) <= SHORT else text[:SHORT] + "..."
 
 
-def ended() -> bool:
-    """Tell whether the service's main process, which systemd names at a start, is gone already."""
-    try:
-        os.kill(int(os.environ.get("MAINPID", "0")), 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def check(runtime: Path, timeout: float) -> str:
     """Ask once, and return a sentence; raises Wrong, or OSError while nobody listens yet."""
     failure = runtime / "failure"
@@ -78,7 +57,7 @@ def check(runtime: Path, timeout: float) -> str:
     connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
     answer = connection.getresponse()
     content = answer.read().decode(errors="replace")
-    if answer.status != http.client.OK:
+    if answer.status != http.HTTPStatus.OK:
         raise Wrong(f"Over HTTP it does not predict: {answer.status} {content[:300]}")
     said = json.loads(content)
     if proof["steady"] and not same(said, proof["answer"]):
@@ -102,7 +81,7 @@ def main() -> int:
         except Wrong as error:
             words = str(error)
         except OSError:  # no proof yet, or nobody listens
-            if ended():
+            if main_process_ended():
                 words = "It ended before it listened."
             elif time.monotonic() >= deadline:
                 words = f"It is not up after {sys.argv[1]} s (mlflow_model_serving_start_seconds)."

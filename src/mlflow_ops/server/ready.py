@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..client import NotReady, Server
+from ..host.units import main_process_ended
 from ..installation import NotInstalled
 from ..settings import become, read_settings
 
@@ -64,15 +65,6 @@ def check(server: Server) -> None:
         pass
 
 
-def server_ended() -> bool:
-    """Tell whether the service's main process, which systemd names at a start, is gone already."""
-    try:
-        os.kill(int(os.environ.get("MAINPID", "0")), 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def main() -> int:
     """Check until ready or the time is over; return the exit code."""
     parser = argparse.ArgumentParser(description="Tell whether the MLflow server really works.")
@@ -105,7 +97,7 @@ def main() -> int:
             return 1
         except NotReady as error:
             reason = str(error)
-            if time.monotonic() >= deadline or server_ended():
+            if time.monotonic() >= deadline or main_process_ended():
                 stopped()
             time.sleep(0.2)
         else:

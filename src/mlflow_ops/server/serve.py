@@ -115,8 +115,8 @@ def held(settings: Mapping[str, str], patience: float = PATIENCE) -> socket.sock
             return holding
         if time.monotonic() > deadline:
             raise SystemExit(
-                f"serve.py: Somebody else has port {port} of {twin}, and would be taken for this "
-                f"server by whoever asks localhost: ss -ltnp 'sport = {port}' says who."
+                f"mlflow-serve: Somebody else has port {port} of {twin}, and would be taken for "
+                f"this server by whoever asks localhost: ss -ltnp 'sport = {port}' says who."
             )
         time.sleep(0.5)
 
@@ -130,7 +130,7 @@ def main() -> None:
 
     def start(command: list[str], *, extra_env: dict[str, str], **options: Any) -> Any:
         if "uvicorn" not in command and not VERSION.startswith("2."):
-            raise SystemExit("serve.py: the guard needs uvicorn; unset MLFLOW_GUNICORN_OPTS.")
+            raise SystemExit("mlflow-serve: the guard needs uvicorn; unset MLFLOW_GUNICORN_OPTS.")
         extra_env = {**extra_env, "MLFLOW_GUARD_APPLICATION": command[-1]}
         command = adapted(command, os.environ)
         if keep_parent:
