@@ -276,13 +276,19 @@ def test_of_a_process_and_its_children_the_process_is_named(port: int) -> None:
 def test_a_unit_knows_its_own(groups: str, ours: bool, tmp_path: Path) -> None:
     """By the control group, and that exactly; and only where the role has set the unit up."""
     mark = tmp_path / "mark"
-    known = [ports.Process(812, "nginx", groups)]
+    known = [ports.Process(0, 812, "nginx", groups)]
     asked: ports.Port = {"port": 80, "ours": ["other.service", "nginx.service"]}
     said = "ours" if ours else "process 812 (nginx)"
     assert ports.listener(asked, known) == said
     assert ports.listener({**asked, "ours_if": str(mark)}, known) == "process 812 (nginx)"
     mark.touch()
     assert ports.listener({**asked, "ours_if": str(mark)}, known) == said
+
+
+def test_who_began_first_is_the_parent() -> None:
+    """Not who has the lower number: numbers begin again at their end."""
+    known = sorted([ports.Process(90, 3773, "cat", ""), ports.Process(10, 26791, "python", "")])
+    assert ports.listener({"port": 80}, known) == "process 26791 (python)"
 
 
 def test_a_port_that_is_held_by_nobody_visible_is_taken() -> None:

@@ -33,8 +33,17 @@ class Port(_Port, total=False):
 
 
 class Process(NamedTuple):
-    """A process that listens."""
+    """A process that listens.
 
+    Attributes:
+        started: when it began, in ticks of the clock since the host's start (proc_pid_stat(5)).
+            Numbers begin again at their end, so that a child can have the lower one.
+        pid: its number.
+        name: its command's.
+        groups: its control groups, as /proc has them.
+    """
+
+    started: int
     pid: int
     name: str
     groups: str
@@ -93,7 +102,7 @@ def users(host: str, port: int) -> set[int]:
 
 
 def processes(wanted: set[int]) -> dict[int, list[Process]]:
-    """Return who listens on each of some ports, by number; [] where the host does not show it."""
+    """Return who listens on each of some ports, the oldest first; [] where the host hides it."""
     held = {one.name: one.port for one in sockets() if one.port in wanted}
     found: dict[int, dict[int, Process]] = {port: {} for port in held.values()}
     for link in Path("/proc").glob("[0-9]*/fd/*") if held else ():
@@ -102,11 +111,13 @@ def processes(wanted: set[int]) -> dict[int, list[Process]]:
             if port is None:
                 continue
             process = link.parent.parent
+            # The second field, the name in brackets, may have blanks and brackets of its own.
+            started = int((process / "stat").read_text().rpartition(")")[2].split()[19])
             pid, name = int(process.name), (process / "comm").read_text().strip()
-            found[port][pid] = Process(pid, name, (process / "cgroup").read_text())
+            found[port][pid] = Process(started, pid, name, (process / "cgroup").read_text())
         except OSError:  # it ended meanwhile
             continue
-    return {port: [known[pid] for pid in sorted(known)] for port, known in found.items()}
+    return {port: sorted(known.values()) for port, known in found.items()}
 
 
 def socket_active(unit: str) -> bool:
