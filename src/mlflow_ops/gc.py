@@ -30,48 +30,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import mlflow_internals as internals
 from .lock import data_lock
 from .server.database import refusal, status
 from .settings import read_settings
 
 # A part of what MLflow takes.
 AGE = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-
-# Deleted experiments, with nothing in them that lives or was deleted later.
-OLD_EXPERIMENTS = """
-SELECT e.experiment_id FROM experiments e
- WHERE e.lifecycle_stage = 'deleted' AND e.last_update_time <= :before AND NOT EXISTS (
-   SELECT 1 FROM runs r WHERE r.experiment_id = e.experiment_id
-      AND NOT (r.lifecycle_stage = 'deleted' AND coalesce(r.deleted_time <= :before, false)))
-"""
-
-# By kind: id, name, place of the files, time of deletion, experiment. In the order of removal.
-# Default and the newest experiment stay as empty rows: MLflow needs the first, and SQLite would
-# give the number of the second, with what users were granted there, to the next one.
-OLD = {
-    "run": """
-SELECT run_uuid, name, artifact_uri, deleted_time, experiment_id FROM runs
- WHERE lifecycle_stage = 'deleted' AND deleted_time <= :before
-""",
-    "model": f"""
-SELECT model_id, name, artifact_location, last_updated_timestamp_ms, experiment_id
-  FROM logged_models
- WHERE ((lifecycle_stage = 'deleted' AND last_updated_timestamp_ms <= :before)
-        OR experiment_id IN ({OLD_EXPERIMENTS}))
-""",  # noqa: S608
-    "experiment": f"""
-SELECT experiment_id, name, artifact_location, last_update_time, experiment_id FROM experiments
- WHERE experiment_id IN ({OLD_EXPERIMENTS})
-   AND experiment_id NOT IN (0, (SELECT max(experiment_id) FROM experiments))
-""",  # noqa: S608
-}
-KEY = {"run": "run_uuid", "model": "model_id", "experiment": "experiment_id"}
-
-VERSIONS = """
-SELECT name, version FROM model_versions
- WHERE coalesce(current_stage, '') <> 'Deleted_Internal'
-   AND (run_id = :id OR source LIKE :text OR storage_location LIKE :text)
-"""
 
 
 class Refused(Exception):
@@ -128,33 +93,28 @@ class Cleaner:
     """The databases and the artifact store of this host's service."""
 
     def __init__(self, settings: dict[str, str], older_than: timedelta) -> None:
-        # Here, since it takes seconds, and reads the environment.
-        import mlflow.store.db.utils as engines
-        from mlflow.store.artifact import artifact_repository_registry as artifacts
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
         uri = settings["MLFLOW_BACKEND_STORE_URI"]
         found = status("tracking", uri)
         if found["state"] != "current":  # MLflow would make or migrate it
             raise Refused(refusal(found) or f"The tracking database: {found['error']}")
-        self.artifacts_at = artifacts.get_artifact_repository
+        # MLflow, which takes seconds to import, reads the environment.
+        self.artifacts_at = internals.ARTIFACT_REPOSITORY.get()
         self.artifacts = self.artifacts_at(settings["MLFLOW_ARTIFACTS_DESTINATION"])
-        self.store = SqlAlchemyStore(uri, settings["MLFLOW_ARTIFACTS_DESTINATION"])
-        self.registry = engines.create_sqlalchemy_engine_with_retry(
-            settings.get("MLFLOW_REGISTRY_STORE_URI") or uri
-        )
+        self.store = internals.STORE.get()(uri, settings["MLFLOW_ARTIFACTS_DESTINATION"])
+        self.registry = internals.ENGINE.get()(settings.get("MLFLOW_REGISTRY_STORE_URI") or uri)
         self.before = int((time.time() - older_than.total_seconds()) * 1000)
 
     def old(self, kind: str, only: Thing | None = None) -> Iterator[Thing]:
         """Yield what was deleted long enough ago; or the one thing, where it still is."""
         from sqlalchemy import inspect, text
 
-        if kind == "model" and not inspect(self.store.engine).has_table("logged_models"):
+        if kind == "model" and not inspect(self.store.engine).has_table(
+            internals.OLD[kind].all.table
+        ):
             return  # MLflow 2
         values: dict[str, Any] = {"before": self.before}
-        query = OLD[kind]
+        query = internals.OLD[kind].one if only else internals.OLD[kind].all
         if only:
-            query += f" AND {KEY[kind]} = :id"
             values["id"] = only.experiment if kind == "experiment" else only.id
         with self.store.engine.connect() as connection:
             rows = connection.execute(text(query), values).fetchall()
@@ -168,7 +128,7 @@ class Cleaner:
         inside = thing.place if thing.kind == "experiment" else thing.id
         values = {"id": thing.id, "text": f"%{inside}{'/' * (thing.kind == 'experiment')}%"}
         with self.registry.connect() as connection:
-            row = connection.execute(text(VERSIONS), values).first()
+            row = connection.execute(text(internals.VERSIONS_FROM), values).first()
         return f"version {row[1]} of {row[0]}" if row else ""
 
     def remove_files(self, directory: str) -> None:
@@ -188,19 +148,15 @@ class Cleaner:
             # Where it has the place that MLflow gives, its traces are there alone.
             if thing.place.endswith(f"/{thing.id}"):
                 self.remove_files(f"{thing.place}/traces")
-            self.store._hard_delete_experiment(thing.id)
-            return
-        self.remove_files(own_directory(thing))
-        if thing.kind == "run":
-            self.store._hard_delete_run(thing.id)
         else:
-            self.store._hard_delete_logged_model(thing.id)
+            self.remove_files(own_directory(thing))
+        internals.hard_delete(self.store, thing.kind, thing.id)
 
     def clean(self, dry_run: bool) -> int:
         """Go through all that is old, and say what happens; return how much could not go."""
         counted: Counter[str] = Counter()
         occupied: set[int] = set()  # experiments of what stays
-        for kind in OLD:
+        for kind in internals.OLD:
             for thing in self.old(kind):
                 said = self.one(thing, dry_run, thing.experiment in occupied)
                 counted[said] += 1

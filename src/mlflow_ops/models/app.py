@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from mlflow.pyfunc import scoring_server
+
+from .. import mlflow_internals as internals
 
 # What stands for a value of each type that a signature can have, where nothing better is known.
 NEUTRAL = {
@@ -74,7 +75,7 @@ def sample(model: Any, path: str, given: dict[str, Any]) -> tuple[str, dict[str,
 def predict(model: Any, body: dict[str, Any]) -> Any:
     """Return what the model answers to a request, without any HTTP. Raises Unproven."""
     schema = model.metadata.get_input_schema()
-    said = scoring_server.invocations(json.dumps(body), "application/json", model, schema)
+    said = internals.INVOCATIONS.get()(json.dumps(body), "application/json", model, schema)
     if said.status != HTTPStatus.OK:
         raise Unproven(said.response)
     return json.loads(said.response)
@@ -103,7 +104,7 @@ def application() -> Any:
     path = str(deployment / "model")
     stage = "It does not load"
     try:
-        model = scoring_server.load_model_with_mlflow_config(path)
+        model = internals.LOAD_MODEL.get()(path)
         source, body = sample(model, path, asked["request"])
         stage = f"It loads, and does not predict ({source})"
         answers = [predict(model, body) for _ in range(2)]
@@ -119,4 +120,4 @@ def application() -> Any:
         "expected": asked["predictions"],
     }
     leave(runtime / "proof.json", json.dumps(proof))
-    return scoring_server.init(model)
+    return internals.SCORING_APPLICATION.get()(model)

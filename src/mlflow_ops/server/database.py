@@ -40,16 +40,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
+from .. import mlflow_internals as internals
 from .. import remedies
 from ..settings import databases, read_settings
 from . import guard_places
 
-# Where each schema's migration scripts are in the mlflow package, and which tables may hold its
-# revision. The second of `auth` is that of MLflow before 3.6.
-SCRIPTS = {"tracking": "store/db_migrations/versions", "auth": "server/auth/db/migrations/versions"}
-TABLES = {"tracking": ["alembic_version"], "auth": ["alembic_version_auth", "alembic_version"]}
-
-# ... and which variable names the database, with PostgreSQL.
+# Which variable names the database, with PostgreSQL.
 NAMES = {"tracking": "mlflow_server_database_name", "auth": "mlflow_server_auth_database"}
 
 SQLITE = "sqlite:///"
@@ -76,12 +72,6 @@ DO $$ DECLARE statement text; BEGIN
 END $$;
 """
 
-# What a manifest counts: the tables that people would miss, those of them that this MLflow has.
-COUNTED = {
-    "tracking": ["experiments", "runs", "params", "metrics", "tags", "registered_models",
-                 "model_versions", "logged_models"],
-    "auth": ["users"],
-}  # fmt: skip
 MANIFEST = "manifest.json"
 
 # In PostgreSQL, there while a schema is being created: what a creation that was cut off leaves is
@@ -201,7 +191,8 @@ def head(kind: str) -> str:
 
     Read as text: importing MLflow to ask it takes seconds, and every run of the role asks.
     """
-    scripts = Path(sysconfig.get_path("purelib"), "mlflow", SCRIPTS[kind]).glob("*.py")
+    mlflow = Path(sysconfig.get_path("purelib"), "mlflow")
+    scripts = (mlflow / internals.SCHEMAS[kind].scripts).glob("*.py")
     text = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
     down = set(re.findall(r"^down_revision\b[^=\n]*= *[\"'](\w+)", text, re.MULTILINE))
     heads = set(re.findall(r"^revision\b[^=\n]*= *[\"'](\w+)", text, re.MULTILINE)) - down
@@ -356,9 +347,9 @@ def tables_and_revision(
     try:
         if UNFINISHED in there:
             return 0, ""
-        for table in TABLES[kind]:
-            if table in there:
-                row = connection.execute(f"SELECT version_num FROM {table}").fetchone()  # noqa: S608
+        for revision in internals.SCHEMAS[kind].revisions:
+            if revision.table in there:
+                row = connection.execute(revision).fetchone()
                 return len(there), row[0] if row else ""
         return len(there), ""
     finally:
@@ -422,17 +413,7 @@ def create(kind: str, uri: str) -> None:
         file.unlink(missing_ok=True)
         file.touch()  # or say now that there is no room: MLflow would try for two minutes
     try:
-        if kind == "tracking":
-            # What `mlflow db upgrade` does with an empty database in MLflow 3; in 2 it cannot.
-            from mlflow.store.db import utils
-
-            engine = utils.create_sqlalchemy_engine_with_retry(building)
-            utils._initialize_tables(engine)
-            engine.dispose()
-        else:
-            from mlflow.server.auth.db.cli import upgrade
-
-            upgrade.callback(url=building, revision="head")
+        internals.create_schema(kind, building)
         if file:
             # WAL lets people read while a run writes. The file remembers it.
             connection = sqlite3.connect(file)
@@ -483,8 +464,8 @@ def sha256(file: Path) -> str:
 def counts(kind: str, connection: Any, there: set[str]) -> dict[str, int]:
     """Return the number of rows in each table that counts."""
     return {
-        table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
-        for table in COUNTED[kind]
+        table: connection.execute(query).fetchone()[0]
+        for table, query in internals.COUNTED[kind].items()
         if table in there
     }
 
@@ -502,13 +483,6 @@ def count(kind: str, uri: str) -> dict[str, int]:
 
 def elsewhere(uri: str, destination: str, roots: list[str]) -> list[str]:
     """Return what of a database names places that the guard would refuse now."""
-    experiments = "SELECT experiment_id, name, artifact_location FROM experiments ORDER BY 1"
-    # MLflow keeps the rows of deleted versions, without their source.
-    versions = (
-        "SELECT v.name || ' ' || v.version, v.source, r.experiment_id"
-        " FROM model_versions v LEFT JOIN runs r ON r.run_uuid = v.run_id"
-        " WHERE coalesce(v.current_stage, '') <> 'Deleted_Internal' ORDER BY v.name, v.version"
-    )
     connection: Any
     if uri.startswith(SQLITE):
         path = Path(uri[len(SQLITE) :])
@@ -521,7 +495,7 @@ def elsewhere(uri: str, destination: str, roots: list[str]) -> list[str]:
         return [(str(a), str(b or ""), str(c or "")) for a, b, c in found]
 
     with contextlib.closing(connection):
-        there = rows(experiments), rows(versions)
+        there = rows(internals.LOCATIONS), rows(internals.SOURCES)
     return guard_places.elsewhere(*there, guard_places.Roots.of(destination, roots))
 
 
@@ -588,7 +562,7 @@ def check_savable(uri: str) -> None:
     """
     if not uri.startswith(SQLITE):
         finished(
-            program("pg_dump", uri, "--schema-only", "--table=alembic_version*",
+            program("pg_dump", uri, "--schema-only", f"--table={internals.REVISION_TABLES}",
                     stdout=subprocess.DEVNULL)
         )  # fmt: skip
 
@@ -724,20 +698,6 @@ def load(uris: dict[str, str], directory: Path) -> None:
         print(f"loaded {kind}: {found[kind]['counts']}", flush=True)
 
 
-def migrate(kind: str, uri: str) -> None:
-    """Bring a database's schema to what this MLflow needs."""
-    if kind == "tracking":
-        from mlflow.store.db import utils
-
-        engine = utils.create_sqlalchemy_engine_with_retry(uri)
-        utils._upgrade_db(engine)
-        engine.dispose()
-    else:
-        from mlflow.server.auth.db.cli import upgrade
-
-        upgrade.callback(url=uri, revision="head")
-
-
 def asked(from_stdin: bool) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the databases' addresses by kind, and what else is said, see above.
 
@@ -798,7 +758,7 @@ def act(
     elif arguments.verb == "migrate":
         for kind, uri in uris.items():
             if status(kind, uri)["state"] != "current":
-                migrate(kind, uri)
+                internals.upgrade_schema(kind, uri)
                 print(f"migrated {kind}", flush=True)
     elif arguments.verb == "savable":
         for uri in uris.values():

@@ -9,13 +9,13 @@ name a place for artifacts are looked at before MLflow sees them (guard_places.p
 Settings, besides those of MLflow: MLFLOW_GUARD_AI_GATEWAY (true), MLFLOW_GUARD_AI_GATEWAY_MEMBERS
 and MLFLOW_GUARD_ARTIFACT_ROOTS (JSON lists). Without them all is closed.
 
-Names that are MLflow's own business are in the second half of this file, and nowhere else.
+What it looks into or replaces of MLflow is named in mlflow_internals.py; how, says the second half
+of this file.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import logging
 import os
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
+from .. import mlflow_internals as internals
 from . import guard_places
 from .guard_places import Occupied, Place, Refused, Roots
 
@@ -80,11 +81,6 @@ class Line(NamedTuple):
     optional: bool = False
 
 
-def number(version: str) -> tuple[int, ...]:
-    """Return a version such as 3.17.2 as numbers that can be compared."""
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
 def lines(text: str, version: str, on: Iterable[str]) -> Iterator[Line]:
     """Yield the routes of a table.
 
@@ -93,14 +89,14 @@ def lines(text: str, version: str, on: Iterable[str]) -> Iterator[Line]:
         version: MLflow's.
         on: which of SWITCHES are on.
     """
-    present, rule = number(version), Rule("nobody")
+    present, rule = internals.number(version), Rule("nobody")
     for row in text.splitlines():
         row = row.strip()
         if not row or row.startswith("#"):
             continue
         if group := GROUP.fullmatch(row):
             who, switch = group["who"], group["switch"]
-            if group["since"] and present < number(group["since"]):
+            if group["since"] and present < internals.number(group["since"]):
                 who = group["older"]
             if switch and switch not in on:
                 rule = Rule("nobody", closed=SWITCHES[switch])
@@ -112,7 +108,7 @@ def lines(text: str, version: str, on: Iterable[str]) -> Iterator[Line]:
         if not found:
             raise ValueError(f"{TABLE.name}: this is no route: {row}")
         words = dict(word.partition("=")[::2] for word in found["words"].split())
-        if present < number(words.get("since", "")):
+        if present < internals.number(words.get("since", "")):
             continue
         for method in found["methods"].split(","):
             for form in ("ajax-", "") if "(ajax-)" in found["path"] else ("",):
@@ -363,7 +359,7 @@ class Places:
 
 
 # Tags of a trace by which MLflow finds its data, and that no client has to set.
-TRACE_PLACES = frozenset({"mlflow.artifactLocation", "mlflow.trace.archiveLocation"})
+TRACE_PLACES = frozenset({internals.TRACE_LOCATION_TAG.value, internals.TRACE_ARCHIVE_TAG.value})
 
 
 def names_a_place(data: Any) -> bool:
@@ -470,8 +466,7 @@ class BasicAuthUser:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._auth = importlib.import_module("mlflow.server.auth")
-        self._administrator = bool(self._auth.store.get_user(name).is_admin)
+        self._administrator = bool(internals.GET_USER.get()(name).is_admin)
 
     def is_administrator(self) -> bool:
         """Tell whether she may do everything."""
@@ -479,19 +474,15 @@ class BasicAuthUser:
 
     def may_read_experiment(self, experiment_id: str) -> bool:
         """Tell whether she may read it."""
-        return self.is_administrator() or bool(
-            self._auth._get_experiment_permission(experiment_id, self.name).can_read
-        )
+        return self.is_administrator() or internals.may(self.name, "read", experiment_id)
 
     def may_edit_experiment(self, experiment_id: str) -> bool:
         """Tell whether she may change it."""
-        return self.is_administrator() or bool(
-            self._auth._get_experiment_permission(experiment_id, self.name).can_update
-        )
+        return self.is_administrator() or internals.may(self.name, "update", experiment_id)
 
     def may_read_model(self, name: str) -> bool:
         """Tell whether she may read a registered model."""
-        return self.is_administrator() or bool(self._auth._graphql_can_read_model(name, self.name))
+        return self.is_administrator() or bool(internals.MAY_READ_MODEL.get()(name, self.name))
 
 
 class BasicAuth:
@@ -503,53 +494,46 @@ class BasicAuth:
         """Return who makes the present request of Flask."""
         from flask import g
 
-        name = getattr(g, "mlflow_authenticated_user", None)
+        name = getattr(g, internals.AUTHENTICATED_USER.value, None)
         return BasicAuthUser(name) if name else None
 
 
 class MlflowStore:
     """The server's tracking store."""
 
-    def __init__(self) -> None:
-        self._handlers = importlib.import_module("mlflow.server.handlers")
-
     def locations(self, experiment_id: str = "") -> list[tuple[str, str]]:
         """Return one experiment or all, each with its location: two columns, and no tags."""
-        from mlflow.store.tracking.dbmodels.models import SqlExperiment
-
-        store = self._handlers._get_tracking_store()
-        with store.ManagedSessionMaker() as session:
-            rows = session.query(SqlExperiment.experiment_id, SqlExperiment.artifact_location)
+        experiment = internals.SQL_EXPERIMENT.get()
+        with internals.session() as session:
+            rows = session.query(experiment.experiment_id, experiment.artifact_location)
             if experiment_id:
-                rows = rows.filter(SqlExperiment.experiment_id == int(experiment_id))
+                rows = rows.filter(experiment.experiment_id == int(experiment_id))
             rows = rows.all()
         return [(str(known), address or "") for known, address in rows]
 
     def stamp(self) -> object:
         """Return how many experiments there are, and the newest's number and time."""
-        from mlflow.store.tracking.dbmodels.models import SqlExperiment
         from sqlalchemy import func
 
-        number, made = SqlExperiment.experiment_id, SqlExperiment.creation_time
-        with self._handlers._get_tracking_store().ManagedSessionMaker() as session:
+        experiment = internals.SQL_EXPERIMENT.get()
+        number, made = experiment.experiment_id, experiment.creation_time
+        with internals.session() as session:
             found = session.query(func.count(number), func.max(number), func.max(made)).one()
             return tuple(found)
 
     def run(self, run_id: str) -> tuple[str, str]:
         """Return the experiment of a run, and where its artifacts are."""
-        info = self._get("get_run", run_id).info
-        return str(info.experiment_id), str(info.artifact_uri)
+        return self._found(internals.run, run_id)
 
     def model(self, model_id: str) -> tuple[str, str]:
         """Return the experiment of a logged model, and where its artifacts are."""
-        found = self._get("get_logged_model", model_id)
-        return str(found.experiment_id), str(found.artifact_location)
+        return self._found(internals.logged_model, model_id)
 
-    def _get(self, what: str, name: str) -> Any:
+    def _found(self, look: Callable[[str], tuple[str, str]], name: str) -> tuple[str, str]:
         from mlflow.exceptions import MlflowException
 
         try:
-            return getattr(self._handlers._get_tracking_store(), what)(name)
+            return look(name)
         except MlflowException as error:
             raise LookupError(name) from error
 
@@ -592,20 +576,17 @@ class Asked:
 
         It is read by the very functions that MLflow's handlers read it by.
         """
-        from mlflow.protos import model_registry_pb2, service_pb2
-        from mlflow.server import handlers
-
         if check == "tags":
-            if names_a_place(handlers._get_normalized_request_json()):
+            if names_a_place(internals.REQUEST_JSON.get()()):
                 return f"{' and '.join(sorted(TRACE_PLACES))} are tags that MLflow alone sets."
             return ""
         if check == "location":
-            message = handlers._get_request_message(service_pb2.CreateExperiment())
+            message = internals.request(internals.CREATE_EXPERIMENT)
             value, variable = message.artifact_location, "artifact_location"
             look: Callable[..., None] = self.places.check_location
             options: dict[str, Any] = {}
         else:
-            message = handlers._get_request_message(model_registry_pb2.CreateModelVersion())
+            message = internals.request(internals.CREATE_MODEL_VERSION)
             if not message.source:
                 return ""  # MLflow says so
             value, variable = message.source, "source"
@@ -613,7 +594,7 @@ class Asked:
             options = {
                 "run_id": message.run_id,
                 "model_id": message.model_id,
-                "prompt": any(tag.key == "mlflow.prompt.is_prompt" for tag in message.tags),
+                "prompt": any(tag.key == internals.PROMPT_TAG.value for tag in message.tags),
             }
         try:
             look(value, who, **options)
@@ -628,12 +609,12 @@ class Asked:
 def without_assistant() -> None:
     """Leave MLflow's Assistant out of the application that is made next: it runs commands."""
     try:
-        assistant = importlib.import_module("mlflow.server.assistant.api")
+        internals.ASSISTANT_ROUTES.get()
     except ModuleNotFoundError:
         return  # a version that has none
     from fastapi import APIRouter
 
-    vars(assistant)["assistant_router"] = APIRouter()
+    internals.ASSISTANT_ROUTES.replace(APIRouter())
 
 
 def native_routes(application: Any) -> Iterator[tuple[str, str]]:
@@ -662,8 +643,6 @@ def confine_traces(places: Places) -> None:
     Where that is stands in a tag. Whoever may write a trace may have set it, by the API (which is
     looked at) or by an attribute of a span, in which MLflow takes it for a tag.
     """
-    handlers = importlib.import_module("mlflow.server.handlers")
-    store = importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     from mlflow.exceptions import MlflowException
 
     def confined(original: Callable[[Any], str], check: Callable[[Any, str], bool]) -> Any:
@@ -675,27 +654,28 @@ def confine_traces(places: Places) -> None:
 
         return address
 
-    for module in (handlers, store):
-        for name, check in (
-            (
-                "get_artifact_uri_for_trace",
-                lambda trace, at: places.trace_is_there(
-                    str(trace.experiment_id), str(trace.trace_id), at
-                ),
-            ),
-            ("get_archive_uri_for_trace", lambda trace, at: places.archive_is_there(at)),
-        ):
-            if original := getattr(module, name, None):
-                setattr(module, name, confined(original, check))
+    def own(trace: Any, address: str) -> bool:
+        return places.trace_is_there(str(trace.experiment_id), str(trace.trace_id), address)
 
-    validate = vars(store)["_validate_trace_tag"]
+    def archived(trace: Any, address: str) -> bool:
+        return places.archive_is_there(address)
+
+    checks = (
+        *((name, own) for name in internals.TRACE_ADDRESSES),
+        *((name, archived) for name in internals.ARCHIVE_ADDRESSES),
+    )
+    for name, check in checks:
+        if name.there():
+            name.replace(confined(name.get(), check))
+
+    validate = internals.VALIDATE_TRACE_TAG.get()
 
     def validated(key: Any, value: Any) -> Any:
         if key in TRACE_PLACES:
             raise MlflowException.invalid_parameter_value(f"{key} is a tag that MLflow alone sets.")
         return validate(key, value)
 
-    vars(store)["_validate_trace_tag"] = validated
+    internals.VALIDATE_TRACE_TAG.replace(validated)
 
 
 def judge_chosen_places(places: Places) -> None:
@@ -704,48 +684,34 @@ def judge_chosen_places(places: Places) -> None:
     MLflow looks for an experiment's number at the beginning of a path of its artifact routes. Where
     there is none, below a location that somebody chose, its default permission would decide.
     """
-    auth = importlib.import_module("mlflow.server.auth")
     from flask import g, request
     from mlflow.exceptions import MlflowException
-    from mlflow.protos.mlflow_artifacts_pb2 import ListArtifacts
-    from mlflow.server import handlers
-    from mlflow.utils.uri import validate_path_is_safe
-
-    def may(user: str, action: str, experiment_id: str, inner: str) -> bool:
-        """Ask MLflow of a path as if it lay where MLflow would have put the experiment."""
-
-        def permission() -> Any:
-            return auth._get_experiment_permission(experiment_id, user)
-
-        if resolved := getattr(auth, "_authorize_artifact_proxy_resolved", None):
-            child = auth._artifact_proxy_child(f"{experiment_id}/{inner}", action)
-            return bool(resolved(child, user, action, permission))
-        return bool(getattr(permission(), f"can_{action}"))  # before 3.17
 
     def judged(user: str, action: str, path: str) -> bool | None:
         """Tell whether a user may do something; None where no experiment is concerned."""
         try:
-            path = validate_path_is_safe(path)  # as the handlers do: it decodes to the end
+            path = internals.SAFE_PATH.get()(path)  # as the handlers do: it decodes to the end
         except MlflowException:
             return False
         found = places.judges(path, action)
-        return all(may(user, action, *one) for one in found.items()) if found else None
+        return (
+            all(internals.may_reach(user, action, *one) for one in found.items()) if found else None
+        )
 
     def for_flask(action: str, original: Callable[[], bool]) -> Callable[[], bool]:
         def validator() -> bool:
             path = (request.view_args or {}).get("artifact_path")
             if path is None:
-                path = handlers._get_request_message(ListArtifacts()).path
-            said = judged(g.mlflow_authenticated_user, action, path)
+                path = internals.request(internals.LIST_ARTIFACTS).path
+            said = judged(getattr(g, internals.AUTHENTICATED_USER.value), action, path)
             return original() if said is None else said
 
         return validator
 
-    for verb, action in {"read": "read", "update": "update", "delete": "manage"}.items():
-        name = f"validate_can_{verb}_experiment_artifact_proxy"
-        vars(auth)[name] = for_flask(action, vars(auth)[name])
+    for action, name in internals.PROXY_VALIDATORS.items():
+        name.replace(for_flask(action, name.get()))
 
-    of_fastapi = auth._get_fastapi_proxy_artifact_validator
+    of_fastapi = internals.PROXY_VALIDATOR_OF_FASTAPI.get()
 
     def for_fastapi(path: str, method: str) -> Callable[[str, Any], Awaitable[bool]]:
         original = of_fastapi(path, method)
@@ -758,7 +724,7 @@ def judge_chosen_places(places: Places) -> None:
 
         return validator
 
-    vars(auth)["_get_fastapi_proxy_artifact_validator"] = for_fastapi
+    internals.PROXY_VALIDATOR_OF_FASTAPI.replace(for_fastapi)
 
 
 def delete_from_s3_what_is_below() -> None:
@@ -766,15 +732,14 @@ def delete_from_s3_what_is_below() -> None:
 
     Who may delete the artifacts of experiment 1 would delete those of 10 to 19.
     """
-    s3 = importlib.import_module("mlflow.store.artifact.s3_artifact_repo")
-    if hasattr(s3, "_is_object_key_within_path"):
+    if internals.S3_WITHIN.there():
         return
 
     def delete_artifacts(self: Any, artifact_path: str | None = None) -> None:
-        bucket, path = self.parse_s3_compliant_uri(self.artifact_uri)
+        bucket, path = internals.s3_place(self, self.artifact_uri)
         path = "/".join(filter(None, (path.rstrip("/"), (artifact_path or "").rstrip("/"))))
         above = f"{path}/" if path else ""
-        client, owner = self._get_s3_client(), self._bucket_owner_params
+        client, owner = internals.s3_client(self), internals.s3_owner(self)
         pages = client.get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=path, **owner):
             keys = [found["Key"] for found in page.get("Contents", ())]
@@ -782,7 +747,7 @@ def delete_from_s3_what_is_below() -> None:
             if below:
                 client.delete_objects(Bucket=bucket, Delete={"Objects": below}, **owner)
 
-    vars(s3)["S3ArtifactRepository"].delete_artifacts = delete_artifacts
+    internals.S3_DELETE.replace(delete_artifacts)
 
 
 def switched_on(settings: Mapping[str, str]) -> list[str]:
@@ -801,18 +766,12 @@ def application() -> Guard:
     """Return MLflow's application with the guard in front of it, for uvicorn's --factory."""
     settings = os.environ
     without_assistant()
-    from mlflow.server import app as flask_application
-    from mlflow.server.handlers import catch_mlflow_exception
-    from mlflow.version import VERSION
+    flask_application, version = internals.FLASK_APPLICATION.get(), internals.VERSION.get()
+    served, asks = internals.application(settings["MLFLOW_GUARD_APPLICATION"])
+    login: Login = BasicAuth() if asks else Nobody()
 
-    name = settings["MLFLOW_GUARD_APPLICATION"]
-    module, _, attribute = name.partition(":")
-    served = getattr(importlib.import_module(module), attribute)
-    login: Login = Nobody()
-    if module == "mlflow.server.auth":
-        served, login = served(), BasicAuth()
-
-    guard = Guard(served, table(VERSION, settings), settings.get("_MLFLOW_STATIC_PREFIX", ""))
+    prefix = settings.get(internals.STATIC_PREFIX.value, "")
+    guard = Guard(served, table(version, settings), prefix)
     places = Places(guard_places.of_settings(settings), MlflowStore())
     keepers = frozenset(json.loads(settings.get("MLFLOW_GUARD_AI_GATEWAY_MEMBERS") or "[]"))
     asked = Asked(guard, login, places, keepers)
@@ -830,7 +789,7 @@ def application() -> Guard:
         return None
 
     # After MLflow's own functions, which see to the login.
-    flask_application.before_request(catch_mlflow_exception(look_at_request))
+    flask_application.before_request(internals.CATCH.get()(look_at_request))
 
     # FastAPI's routes do not come past Flask: there nobody tells who asks.
     native = set(native_routes(served))

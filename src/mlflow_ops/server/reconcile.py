@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from .. import mlflow_internals as internals
 from ..settings import (
     authentication,
     become,
@@ -101,15 +102,10 @@ def follow_administrator(asked: dict[str, str]) -> None:
 
     name, password = asked["admin_username"], asked["admin_password"]
     with database(asked["database_uri"]) as users:
-        found = users.run("SELECT password_hash, is_admin FROM users WHERE username = ?", name)
+        found = users.run(internals.USER_FOUND, name)
         if not password or (found and found[0][1] and check_password_hash(found[0][0], password)):
             return
-        change = "UPDATE users SET password_hash = ?, is_admin = ? WHERE username = ?"
-        if not found:
-            change = (
-                "INSERT INTO users (password_hash, is_admin, username) VALUES (?, ?, ?) "
-                "ON CONFLICT DO NOTHING"  # by another server that starts just now
-            )
+        change = internals.USER_CHANGED if found else internals.USER_MADE
         users.run(change, generate_password_hash(password), True, name)
     print(f"{name} has the password of the settings now")
 
@@ -123,24 +119,21 @@ def follow_administrator(asked: dict[str, str]) -> None:
 def wrap_anew(tracking: Database, present: dict[str, str], others: list[dict[str, str]]) -> int:
     """Have the settings' passphrase open what another opens; return how many credentials."""
     from mlflow.exceptions import MlflowException
-    from mlflow.utils.crypto import KEKManager, rotate_secret_encryption
 
-    new, changed = KEKManager(present[PASSPHRASE], int(present.get(VERSION, 1))), 0
+    kek, rewrap = internals.KEK.get(), internals.REWRAP.get()
+    new, changed = kek(present[PASSPHRASE], int(present.get(VERSION, 1))), 0
     for other in others:
         version = int(other.get(VERSION, 1))
         if version == new.kek_version:
             continue
-        old = KEKManager(other[PASSPHRASE], version)
-        columns = "secret_id, encrypted_value, wrapped_dek"
-        query = f"SELECT {columns} FROM secrets WHERE kek_version = ?"  # noqa: S608 no input
-        for secret, encrypted, wrapped in tracking.run(query, version):
+        old = kek(other[PASSPHRASE], version)
+        for secret, encrypted, wrapped in tracking.run(internals.SECRETS_OF, version):
             try:
-                kept = rotate_secret_encryption(bytes(encrypted), bytes(wrapped), old, new)
+                kept = rewrap(bytes(encrypted), bytes(wrapped), old, new)
             except MlflowException:  # its key is long lost
                 print(f"The stored credential {secret} could not be read, and cannot now")
                 continue
-            update = "UPDATE secrets SET wrapped_dek = ?, kek_version = ? WHERE secret_id = ?"
-            tracking.run(update, kept.wrapped_dek, new.kek_version, secret)
+            tracking.run(internals.SECRET_REWRAPPED, kept.wrapped_dek, new.kek_version, secret)
             changed += 1
     return changed
 
@@ -150,14 +143,13 @@ def encrypt_anew(tracking: Database, present: str, others: list[str]) -> int:
     from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
     changed, chain = 0, MultiFernet([Fernet(key) for key in [present, *others]])
-    query = "SELECT webhook_id, secret FROM webhooks WHERE secret IS NOT NULL"
-    for webhook, secret in tracking.run(query):
+    for webhook, secret in tracking.run(internals.WEBHOOKS):
         with contextlib.suppress(InvalidToken):
             Fernet(present).decrypt(secret)
             continue
         with contextlib.suppress(InvalidToken):
             fresh = chain.rotate(secret.encode()).decode()
-            tracking.run("UPDATE webhooks SET secret = ? WHERE webhook_id = ?", fresh, webhook)
+            tracking.run(internals.WEBHOOK_CHANGED, fresh, webhook)
             changed += 1
     return changed
 
@@ -166,9 +158,9 @@ def follow_keys(uri: str, present: dict[str, str], others: list[dict[str, str]])
     """Have the settings' keys open all that one of the others opens; all of it, or nothing."""
     changed = 0
     with database(uri) as tracking:
-        if tracking.has("secrets"):
+        if tracking.has(internals.WRAPPED_KEYS.table):
             changed += wrap_anew(tracking, present, others)
-        if WEBHOOKS in present and tracking.has("webhooks"):
+        if WEBHOOKS in present and tracking.has(internals.WEBHOOKS.table):
             known = [other[WEBHOOKS] for other in others if WEBHOOKS in other]
             changed += encrypt_anew(tracking, present[WEBHOOKS], known)
     if changed:
@@ -188,17 +180,14 @@ def opened(uri: str, keys: dict[str, str]) -> tuple[int, int]:
             results.append(True)
 
     with database(uri) as tracking:
-        if tracking.has("secrets"):
-            from mlflow.utils.crypto import KEKManager, unwrap_dek
-
-            kek = KEKManager(keys[PASSPHRASE], int(keys.get(VERSION, 1))).get_kek()
-            for (wrapped,) in tracking.run("SELECT wrapped_dek FROM secrets"):
-                attempt(unwrap_dek, bytes(wrapped), kek)
-        if tracking.has("webhooks"):
+        if tracking.has(internals.WRAPPED_KEYS.table):
+            kek = internals.KEK.get()(keys[PASSPHRASE], int(keys.get(VERSION, 1))).get_kek()
+            for (wrapped,) in tracking.run(internals.WRAPPED_KEYS):
+                attempt(internals.UNWRAP.get(), bytes(wrapped), kek)
+        if tracking.has(internals.WEBHOOKS.table):
             from cryptography.fernet import Fernet
 
-            query = "SELECT secret FROM webhooks WHERE secret IS NOT NULL"
-            for (secret,) in tracking.run(query):
+            for _, secret in tracking.run(internals.WEBHOOKS):
                 attempt(lambda sealed: Fernet(keys[WEBHOOKS]).decrypt(sealed), secret)
     return len(results), sum(results)
 

@@ -19,18 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .. import mlflow_internals as internals
 from ..lock import data_lock
 from ..settings import databases, read_settings
 from .database import EMPTY_IT, SQLITE, UNFINISHED, all_or_nothing, connect, create, tables
-
-# What people log, and what they call it. Default is MLflow's own experiment.
-LOGGED = {
-    "experiments": "experiments WHERE experiment_id <> 0",
-    "runs": "runs",
-    "logged models": "logged_models",
-    "registered models": "registered_models",
-    "traces": "trace_info",
-}
 
 
 class Directory:
@@ -58,11 +50,9 @@ class Bucket:
     """Artifacts below a prefix of a bucket."""
 
     def __init__(self, place: str) -> None:
-        from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
-
         parts = urlsplit(place)
         prefix = parts.path.strip("/")
-        self.client = S3ArtifactRepository(place)._get_s3_client()
+        self.client = internals.s3_client(internals.S3_REPOSITORY.get()(place))
         self.where = {"Bucket": parts.netloc}
         if owner := os.environ.get("MLFLOW_S3_EXPECTED_BUCKET_OWNER"):
             self.where["ExpectedBucketOwner"] = owner
@@ -108,12 +98,12 @@ def logged(uri: str) -> dict[str, int]:
     opened = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True) if path else connect(uri)
     with contextlib.closing(opened) as connection:
         there = all_tables(connection)
-        if UNFINISHED in there or "experiments" not in there:
+        if UNFINISHED in there or internals.LOGGED["experiments"].table not in there:
             return {"unfinished database": 1}
         found = {
-            name: connection.execute(f"SELECT count(*) FROM {rows}").fetchone()[0]  # noqa: S608
-            for name, rows in LOGGED.items()
-            if rows.split()[0] in there
+            name: connection.execute(query).fetchone()[0]
+            for name, query in internals.LOGGED.items()
+            if query.table in there
         }
     return {name: count for name, count in found.items() if count}
 
@@ -136,13 +126,8 @@ def forget_grants(uri: str) -> None:
     sqlite = uri.startswith(SQLITE)
     with contextlib.closing(sqlite3.connect(uri[len(SQLITE) :]) if sqlite else connect(uri)) as it:
         for table in all_tables(it):
-            if table == "role_permissions":
-                it.execute(
-                    "DELETE FROM role_permissions "
-                    "WHERE resource_pattern <> '*' AND resource_type <> 'workspace'"
-                )
-            elif table.endswith("_permissions"):  # of older MLflow
-                it.execute(f'DELETE FROM "{table}"')  # noqa: S608
+            if forgetting := internals.forgetting(table):
+                it.execute(forgetting)
         it.commit()
 
 

@@ -25,11 +25,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import mlflow.server
-from mlflow.cli import cli
-from mlflow.version import VERSION
-
 from .. import ROOT
+from ..mlflow_internals import COMMAND_LINE, START_CHILD, VERSION
 
 # Seconds that requests under way may still take when the service is told to stop.
 GRACE = 5
@@ -124,12 +121,12 @@ def held(settings: Mapping[str, str], patience: float = PATIENCE) -> socket.sock
 def main() -> None:
     """Hand over to MLflow's own command line."""
     twin = held(os.environ)  # for as long as this process lives, whatever it becomes
-    start_child = mlflow.server._exec_cmd
+    start_child = START_CHILD.get()
     # With job execution the waiting process is of use: it owns the job runner.
     keep_parent = os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true") != "false"
 
     def start(command: list[str], *, extra_env: dict[str, str], **options: Any) -> Any:
-        if "uvicorn" not in command and not VERSION.startswith("2."):
+        if "uvicorn" not in command and not VERSION.get().startswith("2."):
             raise SystemExit("mlflow-serve: the guard needs uvicorn; unset MLFLOW_GUNICORN_OPTS.")
         extra_env = {**extra_env, "MLFLOW_GUARD_APPLICATION": command[-1]}
         command = adapted(command, os.environ)
@@ -137,6 +134,6 @@ def main() -> None:
             return start_child(command, extra_env=extra_env, **options)
         os.execve(command[0], command, {**os.environ, **extra_env})  # noqa: S606 no shell is wanted
 
-    mlflow.server._exec_cmd = start
-    cli(["server", *sys.argv[1:]])
+    START_CHILD.replace(start)
+    COMMAND_LINE.get()(["server", *sys.argv[1:]])
     del twin
