@@ -10,7 +10,7 @@ PROGRAMS = {
     "backup-drill": "backup.drill",
     "backup-sandbox": "backup.sandbox",
     "backup-unpack": "backup.unpack",
-    "database": "server.database",
+    "database": "database.command",
     "gc": "gc",
     "health": "health",
     "model": "models.deploy",

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mlflow_ops.server import database
+from mlflow_ops.database import command, fit, schema
 
 PASSWORD = "p@ss:/?#[]%&' \"ä{host}"  # noqa: S105
 FOUND = 'connection failed: connection to server at "192.0.2.7", port 5432 failed: '
@@ -74,7 +74,7 @@ def test_each_failure_has_a_remedy(said: str) -> None:
         f"postgresql+psycopg://{quote('ml/flow', safe='')}:{quote(PASSWORD, safe='')}@db:5433/runs"
         "?sslmode=verify-full&sslrootcert=/etc/ssl/x.pem"
     )
-    answer = database.remedy("tracking", uri, said)
+    answer = fit.remedy("tracking", uri, said)
     for word in SAID[said]:
         assert word in answer
     assert "p@ss" not in answer
@@ -82,7 +82,7 @@ def test_each_failure_has_a_remedy(said: str) -> None:
 
 
 def test_authentication_has_a_database_of_its_own() -> None:
-    answer = database.remedy(
+    answer = fit.remedy(
         "auth", "postgresql+psycopg://m@/u?host=%2Frun", 'database "u" does not exist'
     )
     assert "mlflow_server_auth_database" in answer
@@ -96,10 +96,10 @@ def test_to_look_at_a_database_leaves_nothing(tmp_path: Path) -> None:
     writer.execute("CREATE TABLE alembic_version (version_num TEXT)")
     writer.execute("INSERT INTO alembic_version VALUES ('a1')")
     writer.commit()
-    assert database.tables_and_revision("tracking", uri) == (1, "a1")  # what only the log has
+    assert schema.tables_and_revision("tracking", uri) == (1, "a1")  # what only the log has
     writer.close()
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
-    assert database.tables_and_revision("tracking", uri) == (1, "a1")
+    assert schema.tables_and_revision("tracking", uri) == (1, "a1")
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
@@ -118,7 +118,7 @@ def test_places_are_told_from_what_the_database_has(tmp_path: Path) -> None:
             ('m', 3, '/etc', NULL, 'None'), ('m', 4, NULL, NULL, 'Deleted_Internal');
     """)
     writer.close()
-    assert database.elsewhere(f"sqlite:///{tmp_path}/mlflow.db", "/srv/a", []) == [
+    assert command.elsewhere(f"sqlite:///{tmp_path}/mlflow.db", "/srv/a", []) == [
         "1 model versions are outside of mlflow_server_artifacts_destination: m 3 (/etc)",
         "1 experiments share a directory with another: b (/srv/a/1/b)",
         "1 model versions come from the directory of an experiment and name no run of it: "
@@ -154,9 +154,9 @@ def test_connections(row: tuple[Any, ...], workers: int, words: list[str]) -> No
     """What all servers may open, against the least of what limits them."""
     asked = {"servers": 1, "workers": workers, "pools": 3, "each": 15}
     if not words:
-        database.check_connections(Connection(*row), **asked)
+        fit.check_connections(Connection(*row), **asked)
         return
-    with pytest.raises(database.Unfit) as refused:
-        database.check_connections(Connection(*row), **asked)
+    with pytest.raises(fit.Unfit) as refused:
+        fit.check_connections(Connection(*row), **asked)
     for word in words:
         assert word in str(refused.value)

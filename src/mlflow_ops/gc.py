@@ -31,8 +31,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import mlflow_internals as internals
+from .database.schema import refusal, status
 from .lock import data_lock
-from .server.database import refusal, status
 from .settings import read_settings
 
 # A part of what MLflow takes.

@@ -463,7 +463,7 @@ def s3_owner(repository: Any) -> dict[str, str]:
     return owner
 
 
-# Databases: server/database.py --------------------------------------------------------------------
+# Databases: database/ ----------------------------------------------------------------------------
 
 SCHEMAS = {
     "tracking": Schema(

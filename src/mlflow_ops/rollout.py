@@ -60,7 +60,7 @@ class Plan:
         link: `current`, which leads to an environment.
         old, new: the environments' names beside the link; the same where only data changes.
         leader: whether this host changes the databases; of several servers, one does.
-        change: what happens to them, in order: verbs of database.py with their arguments.
+        change: what happens to them, in order: verbs of `database`, with their arguments.
         artifacts: a directory whose content is replaced by that of `<directory>.new`, or ''.
         files: for each file the one whose content it gets, both where root alone writes.
         saved: a directory to be made: what is saved is below it.

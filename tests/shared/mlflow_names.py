@@ -138,12 +138,12 @@ def wrong_statement(statement: Statement, version: str) -> str:
 
 def wrong_schema(kind: str) -> str:
     """Make a database by MLflow's migrations; return what is wrong with how we read them, or ''."""
-    from mlflow_ops.server import database
+    from mlflow_ops.database import schema
 
     uri = f"sqlite:///{Path(DATABASES[kind]).absolute()}"
     try:
-        database.create(kind, uri)
-        found = database.status(kind, uri)
+        schema.create(kind, uri)
+        found = schema.status(kind, uri)
     except (Exception, SystemExit) as error:  # whatever MLflow raises
         return f"{type(error).__name__}: {error}"
     return "" if found["state"] == "current" else f"a new database is {found}"

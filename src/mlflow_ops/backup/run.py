@@ -97,7 +97,7 @@ class Backup:
         raise Trouble(said)
 
     def databases(self, *arguments: str | Path) -> str:
-        """Have database.py do something, as the service's user: PostgreSQL may know her alone."""
+        """Have `database` do something as the service's user: PostgreSQL may know no other."""
         return self.mlflow("database", *arguments, user=self.installation.user)
 
     def bucket(self, *arguments: str | Path, artifacts: Sequence[Artifact] = ()) -> str:
@@ -246,7 +246,7 @@ class Backup:
         return manifest
 
     def save_databases(self, place: Path) -> dict[str, Any]:
-        """Copy the databases into a directory; return what database.py says of them."""
+        """Copy the databases into a directory; return what `database` says of them."""
         account = pwd.getpwnam(self.installation.user)
         place.mkdir(mode=0o700)
         os.chown(place, account.pw_uid, account.pw_gid)

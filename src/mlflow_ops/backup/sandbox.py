@@ -24,7 +24,9 @@ from typing import Any
 
 from .. import program
 from ..client import NotReady, Server
-from ..server import database, ready
+from ..database import SQLITE, copies
+from ..database.schema import status
+from ..server import ready
 from . import drill_models
 
 SET = Path("../set").resolve()
@@ -66,7 +68,7 @@ def new_databases(saved: dict[str, Any]) -> dict[str, str]:
     uris = {}
     for kind, copy in saved.items():
         if copy["kind"] == "sqlite":
-            uris[kind] = f"{database.SQLITE}{Path.cwd()}/{kind}.db"
+            uris[kind] = f"{SQLITE}{Path.cwd()}/{kind}.db"
         else:
             subprocess.run(["createdb", kind], check=True)
             user, password = os.environ["PGUSER"], os.environ["PGPASSWORD"]
@@ -74,21 +76,6 @@ def new_databases(saved: dict[str, Any]) -> dict[str, str]:
             driver = "psycopg2" if version("mlflow").startswith("2.") else "psycopg"
             uris[kind] = f"postgresql+{driver}://{user}:{password}@{place}/{kind}"
     return uris
-
-
-def count(kind: str, uri: str) -> dict[str, int]:
-    """Return the counts of a database."""
-    if uri.startswith(database.SQLITE):
-        import sqlite3
-
-        connection: Any = sqlite3.connect(uri[len(database.SQLITE) :])
-        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        there = {row[0] for row in names}
-    else:
-        connection = database.connect(uri)
-        there = database.tables(connection)
-    with contextlib.closing(connection):
-        return database.counts(kind, connection, there)
 
 
 @contextlib.contextmanager
@@ -127,17 +114,17 @@ def served(tracking: str) -> Iterator[Server]:
 
 def restore() -> dict[str, Any]:
     """Restore the databases and serve them; return counts and models. Raises Failed."""
-    manifest = json.loads((SET / database.MANIFEST).read_text())
+    manifest = json.loads((SET / copies.MANIFEST).read_text())
     saved = manifest["databases"]
     if any(copy["kind"] == "postgresql" for copy in saved.values()) and "PGHOST" not in os.environ:
         in_cluster()
     uris = new_databases(saved)
     try:
-        database.load(uris, SET)
-    except database.Unusable as error:
+        copies.load(uris, SET)
+    except copies.Unusable as error:
         raise Failed(str(error)) from error
     for kind, uri in uris.items():
-        if (state := database.status(kind, uri))["state"] != "current":
+        if (state := status(kind, uri))["state"] != "current":
             raise Failed(
                 f"The set was made by MLflow {manifest['mlflow']}, this host has "
                 f"{version('mlflow')}, and a drill migrates nothing ({kind}: {state['state']}). "
@@ -145,7 +132,7 @@ def restore() -> dict[str, Any]:
             )
     found: dict[str, Any] = {
         "mlflow": version("mlflow"),
-        "counts": {kind: count(kind, uri) for kind, uri in uris.items()},
+        "counts": {kind: copies.count(kind, uri) for kind, uri in uris.items()},
         "models": [],
     }
     with served(uris["tracking"]) as server:

@@ -86,7 +86,7 @@ def database_clock(p: Patient) -> dict[str, float]:
         return {}
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); "
-        "from mlflow_ops.server import database; print(database.connect("
+        "from mlflow_ops import database; print(database.connect("
         "sys.stdin.read()).execute('SELECT extract(epoch FROM clock_timestamp())').fetchone()[0])"
     )
     before = time.time()

@@ -4,7 +4,7 @@ Settings and databases share secrets: the password of PostgreSQL's role, that of
 and the keys that stored credentials are encrypted with. What is in the settings counts: each start
 brings the other half along, so that neither a changed inventory, nor a rotation that was cut off,
 nor a database that was restored leaves the service with half of a pair. And a database of another
-MLflow stops the start, with a sentence; see database.py.
+MLflow stops the start, with a sentence; see database/schema.py.
 
 While secrets are rotated, MLFLOW_ROTATION (see rotation.py) holds the old and the new ones. Without
 it a password that PostgreSQL refuses, or a credential of another key, stays as it is.
@@ -26,6 +26,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .. import mlflow_internals as internals
+from ..database import SQLITE, connect, tables
+from ..database.schema import refusal, status
 from ..settings import (
     authentication,
     become,
@@ -34,7 +36,6 @@ from ..settings import (
     rotation,
     with_password,
 )
-from .database import SQLITE, connect, refusal, status, tables
 
 PASSPHRASE, VERSION = "MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_CRYPTO_KEK_VERSION"
 WEBHOOKS = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"

@@ -20,9 +20,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import mlflow_internals as internals
+from ..database import EMPTY_IT, SQLITE, connect, tables
+from ..database.schema import UNFINISHED, all_or_nothing, create
 from ..lock import data_lock
 from ..settings import databases, read_settings
-from .database import EMPTY_IT, SQLITE, UNFINISHED, all_or_nothing, connect, create, tables
 
 
 class Directory:

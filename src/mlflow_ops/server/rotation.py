@@ -37,9 +37,9 @@ from urllib.parse import unquote, urlsplit
 
 from .. import installation, program
 from ..client import Server
+from ..database import connect
 from ..host import units
 from ..settings import authentication, read_file, rotation, with_password
-from .database import connect
 
 UNIT = "mlflow.service"
 LETTERS = string.ascii_letters + string.digits

@@ -1,0 +1,66 @@
+"""MLflow's databases: connect to them, and look into them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+SQLITE = "sqlite:///"
+
+DRIVER = re.compile(r"\+psycopg2?(?=://)")  # which SQLAlchemy wants in an address, and nobody else
+
+# Empties a PostgreSQL database: MLflow has made functions there too, which no table takes along.
+EMPTY_IT = """
+SET client_min_messages = warning;
+DO $$ DECLARE statement text; BEGIN
+  FOR statement IN
+    SELECT format('DROP %s IF EXISTS %I CASCADE', CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN
+                  'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, relname)
+      FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+       AND (relkind IN ('r', 'p', 'v', 'm') OR (relkind = 'S' AND NOT EXISTS (
+            SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i'))))
+    UNION ALL
+    SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', oid::regprocedure) FROM pg_proc
+     WHERE pronamespace = current_schema()::regnamespace
+       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+    UNION ALL
+    SELECT format('DROP TYPE IF EXISTS %I CASCADE', typname) FROM pg_type
+     WHERE typnamespace = current_schema()::regnamespace AND typtype IN ('e', 'd')
+  LOOP EXECUTE statement; END LOOP;
+END $$;
+"""
+
+
+def connect(uri: str) -> Any:
+    """Return a connection to a PostgreSQL database, with exactly the credentials of its address."""
+    import psycopg
+
+    return psycopg.connect(DRIVER.sub("", uri, count=1), connect_timeout=10)
+
+
+def tables(connection: Any) -> set[str]:
+    """Return the names of the tables where MLflow makes its own."""
+    names = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    return {row[0] for row in connection.execute(names)}
+
+
+def size(uri: str) -> dict[str, int]:
+    """Return a database's size in bytes, and the major version of PostgreSQL, 0 for SQLite."""
+    if uri.startswith(SQLITE):
+        file = Path(uri[len(SQLITE) :])
+        return {"bytes": file.stat().st_size if file.exists() else 0, "server": 0}
+    with connect(uri) as connection:
+        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        return {"bytes": row[0], "server": connection.info.server_version // 10000}
+
+
+def how_to_read(file: Path) -> str:
+    """Return the options with which SQLite reads a database, and leaves nothing beside it.
+
+    One in WAL mode that has no log is open nowhere; merely to read it would begin a log.
+    """
+    with file.open("rb") as content:
+        wal = content.read(20)[18:] == b"\2\2"
+    quiet = wal and not file.with_name(file.name + "-wal").exists()
+    return "mode=ro&immutable=1" if quiet else "mode=ro"
