@@ -369,10 +369,12 @@ def load(uri: str, predictions: Any) -> tuple[str, dict[str, Any]]:
     import numpy as np
     from sklearn.datasets import load_iris
 
+    from mlflow_smoke.training import loaded
+
     features, _ = load_iris(return_X_y=True)
     with TemporaryDirectory(prefix="mlflow-smoke-") as folder:
         copy = mlflow.artifacts.download_artifacts(uri, dst_path=folder)
-        same = int((mlflow.sklearn.load_model(copy).predict(features) == predictions).sum())
+        same = int((loaded(copy).predict(features) == predictions).sum())
         files = {name: path for name in ("model.pkl", "model.skops")
                  if (path := Path(copy, name)).is_file()}  # fmt: skip
         described = {name: describe(path.read_bytes()) for name, path in files.items()}
