@@ -62,6 +62,7 @@ class Systemd:
         self.refused: set[str] = set()  # versions that do not come up
         self.did: list[str] = []
         self.fetched: list[str] = []
+        self.steps: list[tuple[str, list[str]]] = []  # in words, and its settings
 
     def run(self, *command: Any, **options: Any) -> subprocess.CompletedProcess[str]:
         """Stand in for a command."""
@@ -93,12 +94,27 @@ class Systemd:
                     self.enabled.discard(unit)
             case ["journalctl", _]:
                 said = "It does not load: RuntimeError: no weights"
-            case ["runuser", _] if "fetch" in words:
-                self.fetched.append(json.loads(options["input"])["model"])
-                Path(words[-1], "MLmodel").write_text("flavors: {}")
-            case ["runuser", _] if "needs" in words:
-                said = json.dumps({"unmet": [], "python": "3.99.1"})
+            case ["systemd-run", _]:
+                said = self.step(words, options)
+            case ["rm", _]:
+                for path in words[words.index("--") + 1 :]:
+                    shutil.rmtree(path)
         return subprocess.CompletedProcess(words, code, said, "")
+
+    def step(self, words: list[str], options: dict[str, Any]) -> str:
+        """Stand in for a step in a sandbox; return what it prints."""
+        settings = [word.partition("=")[2] for word in words if word.startswith("--property=")]
+        self.steps.append((options["called"], settings))
+        told = json.loads(options["input"])
+        if "fetch" in words:
+            self.fetched.append(told["model"])
+            Path(words[-1], "MLmodel").write_text("flavors: {}")
+        if "install" in words:
+            [fresh] = [text.partition("=")[2].partition(":")[0] for text in settings
+                       if text.startswith("BindPaths=")]  # fmt: skip
+            Path(fresh, Path(told["environment"]).name, "lib").mkdir(parents=True)
+        found = {"needs": {"unmet": [], "python": "3.99.1"}, "wants": ["scikit-learn"]}
+        return next((json.dumps(said) for verb, said in found.items() if verb in words), "")
 
     def ask(self, unit: str, *properties: str, times: str) -> dict[str, str]:
         """Stand in for what systemd says of a unit."""
@@ -128,7 +144,8 @@ class Place:
         self.systemd = Systemd(self.host)
         self.asked = {
             "state": "present", "model": "models:/iris@champion", "name": "iris",
-            "root": str(root / "models"), "user": "nobody", "tools": str(root),
+            "root": str(root / "models"), "sandbox": "# Why.\nProtectSystem=strict",
+            "tools": str(root),
             "mlflow": str(root / "env"), "environment": "shared", "index_url": "",
             "ca_bundle": "", "proxy": "", "tracking_uri": registry, "username": "",
             "password": "", "ca": "", "request": {}, "predictions": [], "workers": 1,
@@ -157,7 +174,8 @@ def place(tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch) -> Pla
     monkeypatch.setattr(deploy, "UNITS", files_of_units)
     monkeypatch.setattr(deploy, "run", place.systemd.run)
     monkeypatch.setattr(units, "ask", place.systemd.ask)
-    monkeypatch.setattr(shutil, "chown", lambda *_: None)
+    monkeypatch.setattr(os, "fchown", lambda *_: None)  # whoever runs this
+    monkeypatch.setattr(deploy.Host, "take_over", lambda _: None)
     return place
 
 
@@ -306,6 +324,32 @@ def test_requirements_are_compared(tmp_path: Path) -> None:
         "git+https://example.com/x (which is no package of an index)",
     ]
     assert files.unmet(tmp_path / "none") == []
+    # Of another environment: what is there by its files.
+    there = tmp_path / "environment/lib/python3.11/site-packages/pluggy-0.0.1.dist-info"
+    there.mkdir(parents=True)
+    (there / "METADATA").write_text("Name: pluggy\nVersion: 0.0.1\n")
+    words = files.unmet(tmp_path, str(tmp_path / "environment"))
+    assert words[0] == f"pytest=={version('pytest')} (not installed)"
+    assert not [text for text in words if "pluggy" in text]
+
+
+def test_requirements_are_read_whole(tmp_path: Path) -> None:
+    """An environment is made anew where any of it changes; what would be built is refused."""
+    file = tmp_path / "requirements.txt"
+    texts = {
+        "requirements.txt": "a\n-c more.txt\n--extra-index-url https://e/\n",
+        "more.txt": "b<2",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    assert files.texts(file) == [*texts.values()]
+    for bad in ("-e ./hostile", " --editable=./hostile", "\ufeff-e./hostile"):
+        (tmp_path / "more.txt").write_text(f"b\r{bad}")
+        with pytest.raises(SystemExit, match="wheels alone"):
+            files.texts(file)
+    file.write_text("-r https://example.com/requirements.txt\n")
+    with pytest.raises(FileNotFoundError):
+        files.texts(file)
 
 
 def test_pythons_are_compared(tmp_path: Path) -> None:
@@ -316,29 +360,73 @@ def test_pythons_are_compared(tmp_path: Path) -> None:
         assert files.other_python(tmp_path) == other
 
 
-def test_root_makes_nothing_in_an_environment_of_the_models(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is their user's, who may have put a link in the place of any file."""
-    asked: list[list[str]] = []
+def test_each_step_is_in_the_sandbox(place: Place) -> None:
+    """It sees the one model; what looks at what that has brought has no network."""
+    place.apply(environment="own")
+    model = f"{place.host.deployments}/.new-{place.host.serving('iris')}/model"
+    [environment] = place.host.environments.iterdir()
+    fresh = f"BindPaths={place.host.environments}/.new-{environment.name}:{environment.parent}"
+    seen, there = f"BindReadOnlyPaths={model}", f"BindReadOnlyPaths={environment}"
+    found = []
+    for called, settings in place.systemd.steps:
+        verb = called.partition(" model-files ")[2].split(" ")[0] or "compileall"
+        assert verb in called
+        assert {"ProtectSystem=strict", "DynamicUser=yes"} < {*settings}
+        assert f"TemporaryFileSystem={place.host.root}:ro" in settings
+        bound = [text for text in settings if text.startswith("Bind")]
+        found.append((verb, bound, "PrivateNetwork=yes" not in settings))
+    assert found == [
+        ("fetch", [f"BindPaths={model}"], True),
+        ("wants", [seen], False),
+        ("install", [seen, fresh], True),
+        ("compileall", [seen, fresh], False),
+        ("needs", [seen, there], False),
+    ]
 
-    def run(*command: Any, **_: Any) -> subprocess.CompletedProcess[str]:
-        words = [str(word) for word in command]
-        asked.append(words[3:])
-        unfinished = words[3] == "test" and words[-1].endswith(".complete")
-        return subprocess.CompletedProcess(words, int(unfinished), "scikit-learn\n", "")
 
-    monkeypatch.setattr(deploy, "run", run)
-    place.host.environments.mkdir(parents=True)
-    of = {"name": "iris", "version": "1"}
-    deployment = deploy.Deployment(place.host, {**place.asked, "environment": "own"}, of)
-    (tmp_path / "requirements.txt").write_text("scikit-learn\n")
-    environment = deployment.own_environment(tmp_path)
-    (environment / ".complete").unlink(missing_ok=True)
-    (environment / ".complete").symlink_to(tmp_path / "canary")
-    assert deployment.own_environment(tmp_path) == environment
-    assert not (tmp_path / "canary").exists()
-    assert asked.count(["touch", f"{environment}/.complete"]) == 2
+def test_packages_are_of_one_model_alone(place: Place) -> None:
+    """Two that require the same: a requirement may be a file that a model has brought."""
+    for name in ("iris", "other"):
+        place.apply(name=name, environment="own")
+    found = {link.readlink() for link in place.host.deployments.glob("*/environment")}
+    assert len(found) == 2
+    drop_in = deploy.UNITS / f"{deploy.unit(place.host.serving('iris'))}.d/deployment.conf"
+    [bound] = [line for line in drop_in.read_text().splitlines() if line.startswith("BindRead")]
+    assert Path(bound.partition("=")[2]) in found
+    place.apply(name="iris", state="absent")
+    assert len([*place.host.environments.iterdir()]) == 1
+
+
+def test_what_somebody_has_made_is_root_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what he has linked to, nor what is another's; and nobody else writes it."""
+    tree, elsewhere = tmp_path / "tree/in", tmp_path / "elsewhere"
+    tree.mkdir(parents=True)
+    elsewhere.write_text("")
+    elsewhere.chmod(0o600)
+    for name, mode in {"plain": 0o606, "program": 0o700, "suid": 0o4777}.items():
+        (tree / name).touch()
+        (tree / name).chmod(mode)
+    os.mkfifo(tree / "pipe")
+    (tree / "link").symlink_to(elsewhere)
+    (tree / "directory").symlink_to(tmp_path)
+    given: list[tuple[int, int]] = []
+    links: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(os, "fchown", lambda _, *who: given.append(who))
+    monkeypatch.setattr(os, "chown", lambda name, *_, **how: links.append((name, *how.values())))
+    deploy.taken(tree.parent, group=1 << 20)
+    assert given == []
+    deploy.taken(tree.parent)
+    assert {*given} == {(0, 0)}
+    assert {(name, follow) for name, _, follow in links} == {("link", False), ("directory", False)}
+    modes = {path.name: path.lstat().st_mode & 0o7777 for path in tree.iterdir()
+             if not path.is_symlink()}  # fmt: skip
+    assert modes == {"plain": 0o644, "program": 0o755, "suid": 0o755, "pipe": 0o644}
+    assert elsewhere.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(deploy.Refused, match="something else"):
+        deploy.taken(tree / "directory")
+    Path(tree, *"d" * (deploy.DEEPEST + 1)).mkdir(parents=True)
+    with pytest.raises(deploy.Refused, match="one in another"):
+        deploy.taken(tree.parent)
 
 
 SILENT = "exec >/dev/null 2>/dev/null; sleep 20"  # its pipes are closed, and it goes on

@@ -36,8 +36,10 @@ options:
     description: Where models are kept.
     type: path
     default: /var/lib/mlflow-models
-  user:
-    description: The user that models run as.
+  sandbox:
+    description:
+      - What systemd keeps from a model, as the lookup ops.mlflow.sandbox returns it. Its files are
+        fetched, and its packages brought and looked at, in the same.
     type: str
     required: true
   tools:
@@ -128,7 +130,7 @@ EXAMPLES = """
   ops.mlflow.mlflow_model:
     name: iris
     model: models:/iris-classifier@champion
-    user: mlflow-model
+    sandbox: "{{ lookup('ops.mlflow.sandbox', RestrictAddressFamilies='AF_UNIX') }}"
     tools: "{{ lookup('ops.mlflow.tools') }}"
     mlflow: /opt/mlflow/current
     tracking_uri: http://localhost:5000
@@ -170,7 +172,7 @@ def main() -> None:
             "model": {"required": True},
             "state": {"choices": ["present", "absent"], "default": "present"},
             "root": {"type": "path", "default": str(deploy.ROOT)},
-            "user": {"required": True},
+            "sandbox": {"required": True},
             "tools": {"type": "path", "required": True},
             "mlflow": {"type": "path", "required": True},
             "environment": {"choices": ["shared", "own"], "default": "shared"},

@@ -24,6 +24,7 @@ GONE = {
     "mlflow_doctor_unit": RECORD,
     "mlflow_doctor_user": RECORD,
     "mlflow_model_serving_no_log": "what is secret is never logged",
+    "mlflow_model_serving_user": "each model has a user of its own, whom systemd makes",
     "mlflow_monitoring_backup_status": RECORD,
     "mlflow_monitoring_env_file": f"{RECORD}; mlflow_server_config_dir sets it",
     "mlflow_monitoring_environment": RECORD,

@@ -762,6 +762,12 @@ LOAD_MODEL: Name[Callable[[str], Any]] = Name(
     "Loads a model as `mlflow models serve` does.",
     call=(1, ()),
 )
+PICKLES: Name[Any] = Name(
+    "mlflow.environment_variables:MLFLOW_ALLOW_PICKLE_DESERIALIZATION",
+    "Whether models that are pickles are loaded; who is refused one is told this name.",
+    since="3",
+    attributes=("get", "name", "set"),
+)
 INVOCATIONS: Name[Callable[[str, str, Any, Any], Any]] = Name(
     f"{_SCORING}:invocations",
     "Answers a request for predictions: its text, the type of that, the model, the input's schema.",

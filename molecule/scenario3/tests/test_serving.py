@@ -227,7 +227,7 @@ def test_withdrawn(lab: Lab) -> None:
     left = lab.root(
         SERVER,
         "ls -A /var/lib/mlflow-models/*; ls /run/mlflow-model /etc/nginx/mlflow.d;"
-        "ls /etc/systemd/system /etc/systemd/system/*.wants; pgrep -u mlflow-model || true",
+        "ls /etc/systemd/system /etc/systemd/system/*.wants; pgrep -f mlflow_ops.models || true",
     )
     assert NAME not in left
     assert "No model is served" in lab.root(SERVER, "mlflow-model status")

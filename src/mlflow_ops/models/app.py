@@ -5,6 +5,8 @@ one prediction, made before anybody can connect: a model that loads and cannot p
 up, and the first person to ask does not wait for what is only done once. What was asked and said
 goes to proof.json, for check.py to ask again over HTTP; a failure to `failure`, in words.
 
+Pickles are loaded only where MLflow has no other way to load the model, and proof.json says so.
+
 uvicorn calls application() in each worker. From the unit: MODEL_DEPLOYMENT, a directory with model/
 and deployment.json, and RUNTIME_DIRECTORY.
 """
@@ -96,28 +98,48 @@ def leave(path: Path, text: str) -> None:
         fresh.replace(path)
 
 
+def pickles() -> bool:
+    """Whether this MLflow loads pickles; one without the switch does."""
+    return not internals.PICKLES.there() or bool(internals.PICKLES.get().get())
+
+
+def proved(path: str, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Load a model and have it predict; return it, and what it was asked and said. Raises Unproven.
+
+    It may raise whatever the model does.
+    """
+    stage = "It does not load"
+    try:
+        model = internals.LOAD_MODEL.get()(path)
+        source, body = sample(model, path, given)
+        stage = f"It loads, and does not predict ({source})"
+        answers = [predict(model, body) for _ in range(2)]
+    except BaseException as error:
+        said = words_of(error)
+        # MLflow refuses before it has loaded any.
+        if not pickles() and internals.PICKLES.get().name in f"{error} {said}":
+            internals.PICKLES.get().set(True)
+            return proved(path, given)
+        raise Unproven(said if isinstance(error, Unproven) else f"{stage}: {said}") from error
+    return model, {
+        "source": source,
+        "request": body,
+        "answer": answers[0],
+        "steady": answers[0] == answers[1],  # a model that draws lots is asked, and not compared
+        "pickles": pickles(),
+    }
+
+
 def application() -> Any:
     """Load the model, have it predict, and return the scoring server for it."""
     deployment = Path(os.environ["MODEL_DEPLOYMENT"])
     runtime = Path(os.environ["RUNTIME_DIRECTORY"])
     asked = json.loads((deployment / "deployment.json").read_text(encoding="utf-8"))
-    path = str(deployment / "model")
-    stage = "It does not load"
     try:
-        model = internals.LOAD_MODEL.get()(path)
-        source, body = sample(model, path, asked["request"])
-        stage = f"It loads, and does not predict ({source})"
-        answers = [predict(model, body) for _ in range(2)]
-    except BaseException as error:
-        said = words_of(error)
-        leave(runtime / "failure", said if isinstance(error, Unproven) else f"{stage}: {said}")
+        model, proof = proved(str(deployment / "model"), asked["request"])
+    except Unproven as error:
+        leave(runtime / "failure", str(error))
         raise
-    proof = {
-        "source": source,
-        "request": body,
-        "answer": answers[0],
-        "steady": answers[0] == answers[1],  # a model that draws lots is asked, and not compared
-        "expected": asked["predictions"],
-    }
+    proof["expected"] = asked["predictions"]
     leave(runtime / "proof.json", json.dumps(proof))
     return internals.SCORING_APPLICATION.get()(model)

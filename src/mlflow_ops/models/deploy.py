@@ -5,9 +5,15 @@
 What the role does is apply(), for the module mlflow_model.
 
 ROOT/deployments/<name>-<version>-<digest>/   a version as it is to run: deployment.json, model/,
-                                              and links: environment, http.sock
-ROOT/environments/<digest>/                   packages of models that bring their own
-ROOT/serving/<name>                           a link to the deployment that has the traffic
+                                              and a link: environment
+ROOT/environments/<digest>/                   packages of a model that brings its own
+ROOT/serving/<name>                           a link to what the deployment with the traffic has in
+                                              RUNTIME: its socket
+
+A model is code of somebody else. Each deployment runs as a user of its own, whom systemd makes for
+it, and whatever is done with its files before (files.py) is a step in the same sandbox, as another
+such user, who sees nothing of other models. What is finished is root's, in directories of root's:
+what a unit does not name, nobody there reads.
 
 A deployment is never changed: another version, or another setting, is another deployment. It starts
 beside the old one, predicts (check.py, in the unit's start), and only then `serving/<name>`,
@@ -28,11 +34,13 @@ import hashlib
 import http.client
 import json
 import os
+import pwd
 import re
 import selectors
 import shutil
 import signal
 import ssl
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -47,7 +55,10 @@ from ..installation import RECORD
 ROOT = Path("/var/lib/mlflow-models")
 RUNTIME = Path("/run/mlflow-model")
 UNITS = Path("/etc/systemd/system")
+FINISHED = "[!.]*"  # what was begun and not finished has a name with a dot
+STEP = "mlflow-model-step.service"  # what is done with a model's files; one at a time, by the lock
 TIMEOUT = 60.0  # seconds that the tracking server may take to answer
+DEEPEST = 100  # directories within one another that a model may have
 MOST = 1_000_000  # bytes that a command may say, and a model leave for root to read
 LONGEST = 4 * 3600.0  # seconds that a command may take, of which fetching a model is the slowest
 # What a model may be allowed beyond the unit's sandbox.
@@ -56,6 +67,8 @@ ALLOWANCES = {
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n",
     "jit": "MemoryDenyWriteExecute=no\n",
 }
+# Of the environment that Ansible gives this, what leads to an index or a store.
+WAYS = re.compile(r"(?i)(https?|all|no)_proxy|SSL_CERT_(FILE|DIR)|UV_\w+")
 # What decides how a deployment runs, of what the role asks.
 SETTINGS = (
     "workers", "memory_mb", "allow", "timeout_seconds", "start_seconds", "request", "predictions",
@@ -73,11 +86,13 @@ class Unreachable(Refused):
     """The tracking server does not answer at all."""
 
 
-def run(*command: str | Path, input: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, input: str = "", called: str = "", **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and keep what it says.
 
-    It may open what somebody else has made, as the models' user. Raises Refused, and ends it, where
-    that has no end.
+    It may open what somebody else has made, in a sandbox. Raises Refused, and ends it, where that
+    has no end; for people it is called so then.
     """
     words = [*map(str, command)]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -86,7 +101,7 @@ def run(*command: str | Path, input: str = "", **options: Any) -> subprocess.Com
             stdout, stderr = heard(process, input.encode())
         except Refused as error:
             os.killpg(process.pid, signal.SIGKILL)
-            raise Refused(f"{error} {' '.join(words)[:500]}") from None
+            raise Refused(f"{error} {called or ' '.join(words)[:500]}") from None
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
 
@@ -122,6 +137,46 @@ def heard(process: subprocess.Popen[bytes], told: bytes) -> tuple[str, str]:
 def unit(instance: str) -> str:
     """Return the name of a deployment's unit."""
     return f"mlflow-model@{instance}.service"
+
+
+def user(instance: str, step: str = "") -> str:
+    """Return the name of the user of a deployment, or of a step before it, whom systemd makes."""
+    digest = hashlib.sha256(f"{instance} {step}".encode()).hexdigest()[:12]
+    return f"mlflow-model-{digest}"
+
+
+def taken(tree: Path, group: int | None = None) -> None:
+    """Give root a tree that somebody else has made, and let nobody else change it.
+
+    Where his group is named, nothing but his: he may have linked to what is not. What a link leads
+    to is left alone. Raises Refused.
+    """
+    if tree.is_symlink() or not tree.is_dir():
+        raise Refused(f"Instead of a directory there is something else: {tree.name}.")
+    for directory, directories, files, descriptor in os.fwalk(tree):
+        if directory.count("/") > str(tree).count("/") + DEEPEST:
+            raise Refused(f"Its files lie in more than {DEEPEST} directories, one in another.")
+        for name in (".", *directories, *files):
+            how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            try:
+                opened = os.open(name, how, dir_fd=descriptor)
+            except OSError:  # a link, or a socket
+                if group is None:
+                    os.chown(name, 0, 0, dir_fd=descriptor, follow_symlinks=False)
+                continue
+            found = os.fstat(opened)
+            if group in (None, found.st_gid):
+                runs = stat.S_ISDIR(found.st_mode) or found.st_mode & stat.S_IXUSR
+                os.fchown(opened, 0, 0)
+                os.fchmod(opened, 0o755 if runs else 0o644)
+            os.close(opened)
+
+
+def make(directory: Path, mode: int) -> Path:
+    """Make a directory with a mode, whatever the host's umask is, and return it."""
+    directory.mkdir(exist_ok=True)
+    directory.chmod(mode)
+    return directory
 
 
 def state(instance: str) -> dict[str, str]:
@@ -264,6 +319,37 @@ class Host:
         """Return the directory of a unit's own settings."""
         return UNITS / f"{unit(instance)}.d"
 
+    def identity(self, instance: str) -> list[str]:
+        """Return a unit's own settings for who it is, and which packages it sees."""
+        environment = (self.deployments / instance / "environment").readlink()
+        own = environment.parent == self.environments
+        return [
+            f"User={user(instance)}",
+            *([f"BindReadOnlyPaths={environment}"] if own else []),
+        ]
+
+    def set(self, instance: str, name: str, lines: list[str]) -> None:
+        """Write some of a unit's own settings."""
+        drop_in = make(self.drop_in(instance), 0o755)
+        (drop_in / name).write_text("\n".join(["[Service]", *lines]) + "\n", encoding="utf-8")
+
+    def take_over(self) -> None:
+        """Give root what was the one user's whom all models had once; they go on as their own."""
+        for record in self.deployments.glob(f"{FINISHED}/deployment.json"):
+            if not (group := record.stat().st_gid):
+                continue
+            path, instance = record.parent, record.parent.name
+            environment = (path / "environment").readlink()
+            if environment.parent == self.environments:
+                taken(environment, group)
+            taken(path / "model", group)
+            self.set(instance, "user.conf", self.identity(instance))
+            if self.serving(name := instance.rsplit("-", 2)[0]) == instance:
+                switch(self, name, instance)
+            record.chmod(0o644)
+            os.chown(record, 0, 0)  # last: by this it is known
+            run("systemctl", "daemon-reload")
+
     def remove(self, instance: str) -> None:
         """Remove a deployment, whatever of it there is."""
         run("systemctl", "disable", "--quiet", "--now", unit(instance))
@@ -278,15 +364,17 @@ class Host:
 
     def tidy(self) -> None:
         """Remove deployments that were not finished, and environments that none leads to."""
-        for path in self.deployments.glob(".new-*"):
-            shutil.rmtree(path)
-        used = {os.path.realpath(link) for link in self.deployments.glob("*/environment")}
-        environments = [path for path in self.environments.glob("*") if path.name != ".cache"]
-        for path in environments:
-            if str(path.resolve()) not in used:
-                shutil.rmtree(path)
-        if not any(str(path.resolve()) in used for path in environments):
-            shutil.rmtree(self.environments / ".cache", ignore_errors=True)  # uv's
+        run("systemctl", "stop", STEP)
+        used = {os.path.realpath(link) for link in self.deployments.glob(f"{FINISHED}/environment")}
+        left = [
+            *self.deployments.glob(".new-*"),
+            *(path for path in self.environments.glob("*") if str(path.resolve()) not in used),
+        ]
+        if left:  # however deep somebody has made it
+            run("rm", "-rf", "--one-file-system", "--", *left)
+        for once in pwd.getpwall():  # whom all models had; refused while one runs as him
+            if (once.pw_gecos, once.pw_dir) == ("MLflow models", str(self.root)):
+                run("userdel", once.pw_name)
 
 
 class Deployment:
@@ -309,55 +397,89 @@ class Deployment:
         self.instance = f"{asked['name']}-{version['version']}-{digest}"
         self.path = host.deployments / self.instance
 
-    def as_user(self, *command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command as the models' user, who owns nothing but their files."""
-        user = ("runuser", f"--user={self.asked['user']}", "--")
-        # A cache of root's is none of hers.
-        names = {"HOME": "/nonexistent", "UV_CACHE_DIR": str(self.host.environments / ".cache")}
-        options.setdefault("env", {**os.environ, **names})
-        return run(*user, *command, cwd="/", **options)
+    def step(
+        self, *command: str | Path, told: Any = None, network: bool = False, paths: list[str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Do something with a model's files, in the sandbox that it will run in, and to the end.
 
-    def program(self, python: Path, command: str, directory: Path, **options: Any) -> Any:
-        """Run models/files.py."""
-        files = (python, "-I", self.asked["tools"], "model-files", command, directory)
-        return self.as_user(*files, **options)
+        Args:
+            command: what; as a user of no rank, of whom nothing is left.
+            told: what it reads, as JSON.
+            network: whether it has one. Nothing that a model has brought is run by such a step.
+            paths: what it sees of the models' directory, as settings of a unit.
+        """
+        lines = [line for line in self.asked["sandbox"].splitlines() if line and line[0] != "#"]
+        lines += [
+            "DynamicUser=yes", f"User={user(self.instance, 'step')}",
+            "UMask=0000",  # for the next step; nobody else comes there
+            "WorkingDirectory=/tmp", "Environment=HOME=/tmp MLFLOW_DISABLE_TELEMETRY=true",
+            f"TemporaryFileSystem={self.host.root}:ro", *paths, "KillSignal=SIGKILL",
+            f"RuntimeMaxSec={LONGEST:.0f}",
+        ]  # fmt: skip
+        # In users of one's own, all others are one: whose a port is (client.py) would be unknown.
+        lines += (
+            ["RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX", "PrivateUsers=no"]
+            if network
+            else ["PrivateNetwork=yes", "IPAddressDeny=any"]
+        )
+        sandbox = ("systemd-run", "--pipe", "--wait", "--collect", "--quiet",
+                   "--service-type=exec", f"--unit={STEP}",
+                   *(f"--property={line}" for line in lines))  # fmt: skip
+        called = " ".join(map(str, command))
+        return run(*sandbox, *command, input=json.dumps(told), called=called, cwd="/")
+
+    def program(self, verb: str, *arguments: str | Path, **options: Any) -> Any:
+        """Run files.py, by a Python that no model has brought."""
+        files = (self.python, "-I", self.asked["tools"], "model-files", verb, *arguments)
+        return self.step(*files, **options)
 
     # files, environment
 
     def prepare(self) -> None:
         """Bring the files and the environment. Raises Refused."""
-        fresh = self.host.deployments / f".new-{self.instance}"
-        fresh.mkdir(mode=0o755)
+        fresh = make(self.host.deployments / f".new-{self.instance}", 0o755)
         model = fresh / "model"
-        model.mkdir(mode=0o700)
-        shutil.chown(model, self.asked["user"], self.asked["user"])
         self.bring_files(model)
         environment, python = self.environment(model)
         (fresh / "environment").symlink_to(environment)
-        (fresh / "http.sock").symlink_to(f"/run/mlflow-model/{self.instance}/http.sock")
         record = fresh / "deployment.json"
-        record.touch(mode=0o640)
-        shutil.chown(record, "root", self.asked["user"])
         settings = {name: self.asked[name] for name in SETTINGS}
-        content = {"of": self.version, **settings, "other_python": python}
+        content = {"of": self.version, **settings, "other_python": python, "sandboxed": True}
         record.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        record.chmod(0o644)
         fresh.rename(self.path)  # last: what was begun and not finished has another name
 
     def bring_files(self, model: Path) -> None:
         """Fetch the version's files; or take them from a deployment of it that is here."""
         for other in self.host.of(self.asked["name"]):
-            if self.host.record(other).get("of") == self.version:
+            record = self.host.record(other)
+            # Of one that was brought outside of a sandbox, other models could write the files.
+            if record.get("of") == self.version and record.get("sandboxed"):
                 files = self.host.deployments / other / "model"
-                if self.as_user("cp", "-R", "--link", f"{files}/.", model).returncode == 0:
-                    return
+                shutil.copytree(files, model, symlinks=True, copy_function=os.link)
+                return
         told = {name: self.asked[name] for name in ("tracking_uri", "username", "password", "ca")}
-        told["model"] = f"models:/{self.version['name']}/{self.version['version']}"
-        done = self.program(self.python, "fetch", model, input=json.dumps(told))
+        told |= {"model": f"models:/{self.version['name']}/{self.version['version']}"}
+        told |= {"settings": ways()}
+        make(model, 0o777)  # below what root alone can enter: whoever it is bound for
+        done = self.program("fetch", model, told=told, network=True, paths=[f"BindPaths={model}"])
+        taken(model)
         if done.returncode or not (model / "MLmodel").exists():
             raise Refused(
                 f"Its files could not be fetched from {told['tracking_uri']}: "
                 f"{last_line(done.stderr)}"
             )
+
+    def asks(self, verb: str, model: Path, *arguments: Path) -> Any:
+        """Return what files.py finds out about a model. Raises Refused."""
+        seen = [f"BindReadOnlyPaths={path}" for path in (model, *arguments)]
+        done = self.program(verb, model, *arguments, paths=seen)
+        try:
+            return json.loads(done.stdout)
+        except (ValueError, RecursionError):
+            raise Refused(
+                f"What it requires cannot be read by {self.python}: {last_line(done.stderr)}"
+            ) from None
 
     def environment(self, model: Path) -> tuple[Path, str]:
         """Return where the model is to run, and the Python that it was logged with if another.
@@ -366,60 +488,58 @@ class Deployment:
         """
         if self.asked["environment"] == "own":
             path = self.own_environment(model)
+            needs = self.asks("needs", model, path)
             remedy = "Log the model again with what it really needs."
         else:
             path = Path(os.path.realpath(self.asked["mlflow"]))
+            needs = self.asks("needs", model)
             remedy = (
                 "Set mlflow_model_serving_environment: own, which gives it packages of its own; "
                 "or log the model again in an environment like the server's."
             )
-        done = self.program(path / "bin/python", "needs", model)
-        if done.returncode:
-            raise Refused(f"{path}/bin/python does not run: {last_line(done.stderr)}")
-        needs = json.loads(done.stdout)
         if unmet := needs["unmet"]:
-            raise Refused(f"{path} does not have what it requires: {'; '.join(unmet)}. {remedy}")
+            words = "; ".join(map(shown, unmet))
+            raise Refused(f"{path} does not have what it requires: {words}. {remedy}")
         return path, needs["python"]
 
     def own_environment(self, model: Path) -> Path:
-        """Return an environment made from the model's requirements, making it where it is not."""
-        file = model / "requirements.txt"
-        if self.as_user("test", "-f", file).returncode:
+        """Return an environment made from the model's requirements, making it where it is not.
+
+        No other model's, whatever they say: they may name what lies among the model's files.
+        """
+        if (wanted := self.asks("wants", model)) is None:
             raise Refused(
                 "It has no requirements.txt that packages of its own could be made from. Set "
                 "mlflow_model_serving_environment: shared."
             )
-        # The files are the models' user's, and so is the environment: root opens and makes none.
-        uv = self.python.with_name("uv")
-        wanted = self.as_user("cat", "--", file).stdout.encode()
         python = os.path.realpath(self.python)
-        digest = hashlib.sha256(wanted + python.encode()).hexdigest()[:12]
-        path = self.host.environments / digest
-        if self.as_user("test", "-f", path / ".complete").returncode == 0:
+        of = json.dumps([self.asked["name"], self.version["name"], wanted, python])
+        path = self.host.environments / hashlib.sha256(of.encode()).hexdigest()[:12]
+        if path.exists():
             return path
-        for place in (self.host.environments / ".cache", path):
-            place.mkdir(mode=0o755, exist_ok=True)
-            shutil.chown(place, self.asked["user"], self.asked["user"])
-        installer = {"UV_SYSTEM_CERTS": "true", "UV_PYTHON_DOWNLOADS": "never"}
-        installer |= {name: value for name, value in {
-            "UV_DEFAULT_INDEX": self.asked["index_url"], "SSL_CERT_FILE": self.asked["ca_bundle"],
-            "HTTP_PROXY": self.asked["proxy"], "HTTPS_PROXY": self.asked["proxy"],
-            "HOME": "/nonexistent", "UV_CACHE_DIR": str(self.host.environments / ".cache"),
-        }.items() if value}  # fmt: skip
-        for command in (
-            (uv, "venv", "--quiet", "--clear", "--python", python, path),
-            # Wheels alone: nothing that a model names is run while it is installed.
-            (uv, "pip", "install", "--quiet", "--python", path / "bin/python",
-             "--only-binary=:all:", "--compile-bytecode", "--requirement", file),
-        ):  # fmt: skip
-            done = self.as_user(*command, env={**os.environ, **installer})
-            if done.returncode:
-                raise Refused(
-                    "The packages that it requires cannot be installed: "
-                    f"{' '.join(done.stderr.split())[-600:]} The index is "
-                    f"mlflow_model_serving_index_url ({self.asked['index_url'] or 'PyPI'})."
-                )
-        self.as_user("touch", path / ".complete")
+        # Where its place will be, since an environment knows where it is.
+        fresh = make(self.host.environments / f".new-{path.name}", 0o777)
+        seen = [f"BindReadOnlyPaths={model}", f"BindPaths={fresh}:{self.host.environments}"]
+        own = {"UV_DEFAULT_INDEX": self.asked["index_url"],
+               "SSL_CERT_FILE": self.asked["ca_bundle"],
+               "HTTP_PROXY": self.asked["proxy"], "HTTPS_PROXY": self.asked["proxy"]}  # fmt: skip
+        told = {
+            "uv": str(self.python.with_name("uv")),
+            "python": python,
+            "environment": str(path),
+            "settings": ways() | {name: value for name, value in own.items() if value},
+        }
+        done = self.program("install", model, told=told, network=True, paths=seen)
+        if done.returncode:
+            raise Refused(
+                "The packages that it requires cannot be installed: "
+                f"{shown(' '.join(done.stderr.split())[-500:])} The index is "
+                f"mlflow_model_serving_index_url ({self.asked['index_url'] or 'PyPI'})."
+            )
+        # A model can write none, and would compile all of it at each start.
+        self.step(self.python, "-I", "-m", "compileall", "-q", "-j0", path / "lib", paths=seen)
+        taken(fresh / path.name)
+        (fresh / path.name).rename(path)
         return path
 
     # the unit
@@ -428,7 +548,7 @@ class Deployment:
         """Start it, which includes that it predicts. Raises Refused with the journal's words."""
         memory = self.asked["memory_mb"]
         lines = [
-            "[Service]",
+            *self.host.identity(self.instance),
             f"Environment=WEB_CONCURRENCY={self.asked['workers']}",
             f"Environment=MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT={self.asked['timeout_seconds']}",
             f"Environment=UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN={self.asked['timeout_seconds']}",
@@ -438,9 +558,7 @@ class Deployment:
             *([f"MemoryMax={memory}M"] if memory else []),
             *(ALLOWANCES[name] for name in sorted(self.asked["allow"])),
         ]
-        drop_in = self.host.drop_in(self.instance)
-        drop_in.mkdir(exist_ok=True)
-        (drop_in / "deployment.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.host.set(self.instance, "deployment.conf", lines)
         run("systemctl", "daemon-reload")
         run("systemctl", "reset-failed", unit(self.instance))
         since = f"--since=@{time.time() - 1:.0f}"
@@ -466,6 +584,11 @@ class Deployment:
             return dict(json.loads(said))
         except (ValueError, TypeError, RecursionError):  # cut off, or none
             return {"source": "with a request that is too long to be shown"}
+
+
+def ways() -> dict[str, str]:
+    """Return which way this host's own environment leads to an index or a store."""
+    return {name: value for name, value in os.environ.items() if WAYS.fullmatch(name)}
 
 
 def last_line(text: str) -> str:
@@ -496,7 +619,7 @@ def switch(host: Host, name: str, instance: str) -> None:
     """Give a name's traffic to a deployment, in one step."""
     fresh = host.links / f".{name}"
     fresh.unlink(missing_ok=True)
-    fresh.symlink_to(f"../deployments/{instance}")
+    fresh.symlink_to(f"/run/mlflow-model/{instance}")
     fresh.replace(host.links / name)
 
 
@@ -609,10 +732,13 @@ def withdraw(host: Host, asked: Asked, answer: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def alone(host: Host) -> Iterator[None]:
     """Wait until no other run of this program changes anything, and leave no half-made things."""
-    for directory in (host.root, host.deployments, host.environments, host.links):
-        directory.mkdir(mode=0o755, exist_ok=True)
+    for directory in (host.root, host.links):  # nginx comes by them
+        make(directory, 0o755)
     with (host.root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        host.take_over()  # with its way for nginx, before the old one is closed
+        for directory in (host.deployments, host.environments):
+            make(directory, 0o700)
         host.tidy()  # what a killed run has left
         try:
             yield
