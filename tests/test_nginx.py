@@ -52,6 +52,7 @@ SITES: dict[str, tuple[str, bool, dict[str, object]]] = {
             "nginx_limit_requests": 0,
             "nginx_limit_connections": 0,
             "nginx_hsts_seconds": 0,
+            "nginx_limit_anonymous": 0,
             "nginx_request_mb": 0,
         },
     ),
@@ -262,6 +263,18 @@ def test_who_says_nothing_is_cut_off(sites: dict[str, str]) -> None:
     assert "client_body_timeout 60s;" in sites["debian13"]
 
 
+def test_who_shows_no_login_has_a_limit_of_his_own(sites: dict[str, str]) -> None:
+    """On every way to MLflow, beside that of all; what others serve here has that of all alone."""
+    site = sites["debian13"]
+    both = (
+        "limit_req zone=mlflow_requests burst=1000 nodelay;\n"
+        "limit_req zone=mlflow_anonymous burst=200 nodelay;\nproxy_pass http://mlflow;\n"
+    )
+    assert site.count(both) == site.count("proxy_pass ") == 5
+    assert site.count("zone=mlflow_requests burst") == 6
+    assert '\n"" $binary_remote_addr;\ndefault "";\n' in site
+
+
 def test_metrics_are_closed(sites: dict[str, str]) -> None:
     """To all but those who are named."""
     site = sites["scraped"]
@@ -301,6 +314,7 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
         {"nginx_client_timeout_seconds": 0},
         ["nginx_client_timeout_seconds", "1 or more"],
     ),
+    "fewer than none": ({"nginx_limit_anonymous": -1}, ["nginx_limit_anonymous", "0 or more"]),
     "a limit below none": ({"nginx_limit_requests": -1}, ["nginx_limit_requests", "0 or more"]),
 }
 
