@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from mlflow_environments import environment
 from versions import DEFAULT, GUARDED, ROOT
 
-from mlflow_ops.server import guard_logins
+from mlflow_ops.server import guard, guard_logins
 from mlflow_ops.server.guard_logins import Login, Logins, client, read
 
 OK, WRONG, LATER, AWAY = (
@@ -211,10 +212,46 @@ def test_an_address_is_that_which_a_proxy_says_and_no_client() -> None:
     assert one == other != client(scope("2001:db8:0:1::1", ""), proxied=True)
 
 
+def basic(login: Login) -> str:
+    """Return a login as a header has it."""
+    return "Basic " + base64.b64encode(":".join(login).encode()).decode()
+
+
+OWN, KEY, TOKEN = "x-mlflow-authorization", "Bearer key-of-a-provider", Login("ada", "token")
+GATEWAY, API = "/gateway/mlflow/v1/chat/completions", "/api/2.0/mlflow/experiments/search"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "may_be_nobody", "status"),
+    [
+        (API, {}, False, WRONG),
+        (API, {}, True, OK),
+        (API, {"authorization": basic(ADA)}, False, OK),
+        (API, {"authorization": basic(GUESS)}, True, WRONG),
+        (API, {"authorization": KEY}, True, WRONG),
+        # At the gateway, the login may be beside a provider's key, and jobs have a password.
+        (GATEWAY, {"authorization": KEY, OWN: basic(ADA)}, False, OK),
+        (GATEWAY, {"authorization": basic(ADA), OWN: basic(GUESS)}, False, WRONG),
+        (GATEWAY, {"authorization": basic(ADA), OWN: ""}, False, OK),
+        (GATEWAY, {"authorization": KEY}, False, WRONG),
+        (API, {"authorization": KEY, OWN: basic(ADA)}, False, WRONG),
+        (GATEWAY, {"authorization": basic(TOKEN)}, False, OK),
+        (API, {"authorization": basic(TOKEN)}, False, WRONG),
+    ],
+)
+def test_the_door_knows_where_a_login_is(
+    path: str, headers: dict[str, str], may_be_nobody: bool, status: HTTPStatus
+) -> None:
+    door = guard.BasicAuthDoor(Users().logins(), proxied=True, token=TOKEN.password)
+    scope = {"headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    assert asyncio.run(door.status(scope, path, may_be_nobody=may_be_nobody)) == status
+
+
 # What a real MLflow answers: a status, the bytes of the body that were read, where it hashed.
 REFUSED, CHECKED, BODY = [401, 0, []], [401, 0, ["login"]], len(mlflow_logins.BODY)
 ANSWERS: dict[str, list[Any]] = {
     "nobody": REFUSED, "nobody, FastAPI": REFUSED, "nobody, health": [200, 0, []],
+    "nobody, a page": REFUSED,
     "wrong": CHECKED, "wrong, FastAPI": CHECKED, "wrong, health": CHECKED,
     "too often": [429, 0, []], "too often, right": [429, 0, []],
     "right, another address": [200, BODY, ["login"]],

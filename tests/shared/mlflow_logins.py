@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SEARCH, HEALTH = "/api/2.0/mlflow/experiments/search", "/health"  # Flask's
+SEARCH, HEALTH = "/api/2.0/mlflow/experiments/search", "/health"
 ARTIFACT = "/api/2.0/mlflow-artifacts/artifacts/0/r/artifacts/a"  # FastAPI's
 RIGHT = "right-password-1"
 BODY = b'{"max_results": 1}'
@@ -115,6 +115,7 @@ async def main() -> dict[str, Any]:
         "nobody": ("POST", SEARCH),
         "nobody, FastAPI": ("PUT", ARTIFACT),
         "nobody, health": ("GET", HEALTH),
+        "nobody, a page": ("GET", "/version"),
         "wrong": ("POST", SEARCH, wrong),
         "wrong, FastAPI": ("PUT", ARTIFACT, wrong),
         "wrong, health": ("GET", HEALTH, wrong),
