@@ -11,9 +11,9 @@ import pytest
 from hosts import Lab
 
 SERVER, ADA, GRACE = "mlflow.example.com", "login1.example.com", "login2.example.com"
-SECONDS = 20
-# What MLflow may take beyond what it has when it is asked nothing. One of the bodies was 1 GB.
-GROWTH_MB = 300
+SECONDS = 15
+# What MLflow may take beyond what it has when asked nothing. A body was kept whole, and twice.
+GROWTH_MB = 150
 
 # Log until the time is over; then compare what was acknowledged with what is there.
 TRAIN = """
@@ -96,8 +96,9 @@ def test_nothing_acknowledged_is_lost_and_no_trainer_fails(fire: dict[str, Any])
 def test_the_attack_took_place_and_got_nothing(fire: dict[str, Any]) -> None:
     large, guesses, slow = (fire["said"][kind] for kind in ("large", "guesses", "slow"))
     assert {*large} <= {"200", "401", "413", "429", "cut"} and {"401", "413"} <= {*large}
-    assert {*guesses} <= {"401", "429", "cut"} and guesses["429"] > guesses["401"] > 0
-    assert sum(guesses.values()) > 10 * SECONDS  # many wait for their turn to be checked
+    assert large["401"] > 20  # at once: none of them had to be read
+    assert {*guesses} <= {"401", "429", "cut"} and guesses["401"] > 0
+    assert sum(guesses.values()) > 50  # each waits for its turn, and none is forgotten
     assert slow["cut"] >= 500  # each after 10 seconds
 
 
@@ -107,7 +108,7 @@ def test_memory_stays_where_it_was(fire: dict[str, Any]) -> None:
 
 def test_without_its_store_mlflow_serves_what_it_can(lab: Lab) -> None:
     """It was ended and started over and over, and took no metrics either."""
-    lab.root(SERVER, "systemctl stop seaweedfs")
+    lab.root(SERVER, "systemctl stop --no-block seaweedfs")  # before MLflow is up again
     try:
         main = "systemctl show -P MainPID mlflow"
         lab.root(

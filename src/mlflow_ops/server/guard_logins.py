@@ -137,8 +137,9 @@ class Logins:
                 right = await self._hashed(login)
             else:
                 right = await self._in_turn(address, lambda: self._hashed(login))
-        except Exception:  # whatever the database's driver raises
-            logging.getLogger("mlflow.guard").exception("A password could not be checked")
+        except Exception as error:  # whatever the database's driver raises
+            words = str(error).partition("\n")[0]
+            logging.getLogger("mlflow.guard").warning("A password cannot be checked: %s", words)
             return HTTPStatus.SERVICE_UNAVAILABLE
         finally:
             del self._running[digest]
