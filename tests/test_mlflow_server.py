@@ -504,7 +504,10 @@ def test_bad_input_is_refused(case: str, errors: dict[str, str]) -> None:
 
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs here")
 def test_a_host_without_systemd_is_refused(tmp_path: Path) -> None:
-    """One line says so, and what to do."""
-    said = refused(tmp_path, {"here": {}}, *PLAY, **COMMON).errors["here"]
+    """One line says so, and what to do; and another, what its workers need of its memory."""
+    cases: dict[str, dict[str, object]] = {"here": {}, "small": {"mlflow_server_memory_mb": 300}}
+    errors = refused(tmp_path, cases, *PLAY, **COMMON).errors
     for word in ("not run by systemd", "process 1", "group_vars", "Nothing was changed"):
-        assert word in said
+        assert word in errors["here"]
+    assert re.search(r"_memory_mb is 300, and \d workers on small need \d+00[.]", errors["small"])
+    assert "_memory_mb" not in errors["here"]
