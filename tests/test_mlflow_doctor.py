@@ -104,6 +104,40 @@ def test_an_unguarded_version_is_said(tmp_path: Path, version: str, said: int) -
     assert len(found) == said and words(found).count("mlflow_version to 3 or later") == said
 
 
+@pytest.mark.parametrize(
+    "unit, remedy",
+    {
+        "mlflow.service": "mlflow_server_memory_mb",
+        "mlflow-model@iris.service": "mlflow_model_serving_memory_mb",
+        "seaweedfs.service": "free says",
+    }.items(),
+)
+def test_who_was_out_of_memory_is_said(
+    unit: str, remedy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By what systemd wrote, recorded on a host whose kernel holds services to their limits."""
+    lines = [
+        f"2026-11-{day}T10:01:02+00:00 host systemd[1]: {unit}: A process of this unit has been "
+        "killed by the OOM killer." for day in (21, 22)
+    ]  # fmt: skip
+    for program, said in (
+        ("systemctl", f"Id={unit}\nActiveState=active"),
+        ("journalctl", "\n".join(lines)),
+    ):
+        (tmp_path / program).write_text(
+            f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ncat <<.\n{said}\n.\n'
+        )
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    [found] = only("memory", units=[unit])
+    assert "2 times in 7 days" in found.what and "last at 2026-11-22T10:01:02" in found.what
+    assert remedy in found.remedy
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert {"_PID=1", f"UNIT={unit}"} <= {*asked[-1].split()}
+    (tmp_path / "journalctl").write_text("#!/bin/sh\n")
+    assert only("memory", units=[unit]) == []
+
+
 def test_each_check_waits_for_earlier_ones_of_its_kind() -> None:
     """A wrong name in `after` would never be waited for."""
     before: set[str] = set()

@@ -6,13 +6,10 @@ The environments are what users get, made from the locks, and kept in .cache.
 from __future__ import annotations
 
 import ast
-import fcntl
 import functools
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,38 +19,13 @@ from pathlib import Path
 import mlflow_names
 import pytest
 import yaml
+from mlflow_environments import environment
 from mlflow_names import known
-from versions import LOCKS, ROOT, SHIPPED
+from versions import ROOT, SHIPPED
 
 from mlflow_ops import mlflow_internals as internals
 
 SOURCE = ROOT / "src/mlflow_ops"
-ENVIRONMENTS = ROOT / ".cache/mlflow"
-
-
-def environment(version: str) -> Path:
-    """Return the Python of an environment with a version of MLflow, made where there is none."""
-    made_from = LOCKS[version].read_text() + sys.version
-    name = f"{version}-{hashlib.sha256(made_from.encode()).hexdigest()[:12]}"
-    folder, complete = ENVIRONMENTS / name, ENVIRONMENTS / name / ".complete"
-    uv = str(Path(sys.executable).with_name("uv"))
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    with (ENVIRONMENTS / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of several runs of the tests, one makes it
-        if not complete.exists():
-            for other in ENVIRONMENTS.glob(f"{version}-*"):
-                shutil.rmtree(other)
-            for arguments in (
-                ["venv", f"--python={sys.executable}", str(folder)],
-                ["pip", "sync", "--require-hashes", f"--python={folder}", str(LOCKS[version])],
-            ):
-                subprocess.run(
-                    [uv, "--quiet", *arguments],
-                    check=True,
-                    env={**os.environ, "UV_SYSTEM_CERTS": "true"},
-                )
-            complete.touch()
-    return folder / "bin/python"
 
 
 @functools.cache

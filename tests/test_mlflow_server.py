@@ -140,6 +140,27 @@ def test_workers(
     assert settings(render("server.env", host, **variables))["MLFLOW_WORKERS"] == workers
 
 
+@pytest.mark.parametrize(
+    "host, variables, limit",
+    [
+        ({"memory_mb": 8100}, {}, "60%"),
+        ({"memory_mb": 1900, "cores": 2}, {}, "60%"),
+        ({"memory_mb": 900}, {}, "600M"),  # 60 % would not be enough for a worker
+        ({"memory_mb": 2100}, {"mlflow_server_jobs": True}, "2000M"),
+        ({}, {"mlflow_server_memory_mb": 3000}, "3000M"),
+        ({}, {"mlflow_server_memory_mb": 0}, "infinity"),
+    ],
+)
+def test_memory(
+    render: Render, host: dict[str, object], variables: dict[str, object], limit: str
+) -> None:
+    """A share of the host's, but what its workers need. The kernel takes a worker, no database."""
+    unit = render("mlflow.service", host, **variables)
+    assert f"\nMemoryMax={limit}\n" in unit
+    assert ("\nMemorySwapMax=512M\n" in unit) == (limit != "infinity")
+    assert "\nOOMPolicy=continue\nOOMScoreAdjust=500\n" in unit
+
+
 def test_s3(render: Render) -> None:
     """An endpoint of one's own, with its key and arguments."""
     found = settings(
@@ -410,6 +431,14 @@ def test_keys_come_from_the_leader(case: str, tmp_path: Path) -> None:
 # name: (variables, words that the one error must have)
 BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
     "no workers": ({"mlflow_server_workers": 0}, ["mlflow_server_workers", '"0"', "auto"]),
+    "a word for memory": (
+        {"mlflow_server_memory_mb": "2G"},
+        ["mlflow_server_memory_mb", '"2G"', "auto", "0 for no limit"],
+    ),
+    "fewer than no failures": (
+        {"mlflow_server_auth_failures_per_minute": -1},
+        ["mlflow_server_auth_failures_per_minute", "0 or more"],
+    ),
     "a name with a space": (
         {"mlflow_server_allowed_hosts": ["my host"]},
         ["mlflow_server_allowed_hosts", '"my host"', "mlflow.example.com"],
@@ -475,7 +504,10 @@ def test_bad_input_is_refused(case: str, errors: dict[str, str]) -> None:
 
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs here")
 def test_a_host_without_systemd_is_refused(tmp_path: Path) -> None:
-    """One line says so, and what to do."""
-    said = refused(tmp_path, {"here": {}}, *PLAY, **COMMON).errors["here"]
+    """One line says so, and what to do; and another, what its workers need of its memory."""
+    cases: dict[str, dict[str, object]] = {"here": {}, "small": {"mlflow_server_memory_mb": 300}}
+    errors = refused(tmp_path, cases, *PLAY, **COMMON).errors
     for word in ("not run by systemd", "process 1", "group_vars", "Nothing was changed"):
-        assert word in said
+        assert word in errors["here"]
+    assert re.search(r"_memory_mb is 300, and \d workers on small need \d+00[.]", errors["small"])
+    assert "_memory_mb" not in errors["here"]

@@ -28,6 +28,7 @@ class Fake(ThreadingHTTPServer):
         }
         self.grants: dict[tuple[str, str, str], str] = {}
         self.writes: list[str] = []
+        self.limited: set[str] = set()  # those with too many wrong passwords
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -57,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
             base64.b64decode(self.headers["Authorization"].split()[1]).decode().partition(":")
         )
         users, grants = self.server.users, self.server.grants
+        if name in self.server.limited:
+            return self.say(429, {})
         if users.get(name, {}).get("password") != password:
             return self.say(401, {})
         if action == "experiments/search":
@@ -153,6 +156,15 @@ def test_a_persons_own_password_stays(fake: Fake, tmp_path: Path) -> None:
     assert run(fake, tmp_path, ADA, passwords="always").actions == ["ada: the password"]
     assert fake.users["ada"]["password"] == ADA["password"]
     assert not run(fake, tmp_path, ADA, passwords="always").actions
+
+
+def test_a_password_that_is_not_checked_is_not_taken_for_right(fake: Fake, tmp_path: Path) -> None:
+    """Nor for wrong: the playbook is to be run again."""
+    run(fake, tmp_path, ADA)
+    fake.limited = {"ada"}
+    outcome = run(fake, tmp_path, ADA, passwords="always")
+    assert not outcome.actions
+    assert "too many wrong ones" in outcome.error and "again in a minute" in outcome.error
 
 
 def test_removal(fake: Fake, tmp_path: Path) -> None:

@@ -48,7 +48,13 @@ SITES: dict[str, tuple[str, bool, dict[str, object]]] = {
     "unlimited": (
         "1.26.3",
         True,
-        {"nginx_limit_requests": 0, "nginx_limit_connections": 0, "nginx_hsts_seconds": 0},
+        {
+            "nginx_limit_requests": 0,
+            "nginx_limit_connections": 0,
+            "nginx_hsts_seconds": 0,
+            "nginx_limit_anonymous": 0,
+            "nginx_request_mb": 0,
+        },
     ),
     "scraped": ("1.26.3", True, {"nginx_metrics_allow": ["192.0.2.0/24"]}),
 }
@@ -198,14 +204,14 @@ def test_a_socket_is_reached_without_tls(sites: dict[str, str]) -> None:
     """And every way to MLflow leads there."""
     site = sites["debian13"]
     assert "server unix:/run/mlflow/mlflow.sock max_fails" in site
-    assert site.count("proxy_pass http://mlflow;") == site.count("proxy_pass ") == 4
+    assert site.count("proxy_pass http://mlflow;") == site.count("proxy_pass ") == 5
     assert "proxy_ssl" not in site
 
 
 def test_mutual_tls(sites: dict[str, str]) -> None:
     """The upstreams' certificates are compared with the name that all hold."""
     site = sites["mutual tls"]
-    assert site.count("proxy_pass https://mlflow;") == site.count("proxy_pass ") == 4
+    assert site.count("proxy_pass https://mlflow;") == site.count("proxy_pass ") == 5
     for line in (
         "server server1:5000 max_fails",
         "server server2:5000 max_fails",
@@ -223,8 +229,50 @@ def test_limits_can_be_lifted(sites: dict[str, str]) -> None:
     """0 means that there is none, and nothing of it is left."""
     assert "rate=500r/s" in sites["debian13"]
     site = sites["unlimited"]
-    for word in ("limit_req", "limit_conn", "429", "Strict-Transport-Security"):
+    for word in ("limit_req", "limit_conn", "429", "413", "Strict-Transport-Security"):
         assert word not in site
+    assert site.count("client_max_body_size 0m;") == 1
+
+
+def test_only_an_upload_may_have_any_size(sites: dict[str, str]) -> None:
+    """All else MLflow has in memory, whole and twice."""
+    site = sites["debian13"]
+    [anywhere] = re.findall(r"location ~ (\S+) \{\nclient_max_body_size 0;", site)
+    assert site.count("client_max_body_size 64m;") == 1
+    assert site.count("client_max_body_size ") == 2
+    for path, upload in {
+        "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/model.pkl": True,
+        "/ajax-api/2.0/mlflow-artifacts/artifacts/1/r": True,
+        "/team/api/2.0/mlflow-artifacts/artifacts/1/r": True,
+        "/api/2.0/mlflow-artifacts/mpu/create/1/r": False,
+        "/ajax-api/2.0/mlflow/upload-artifact": False,
+        "/api/2.0/mlflow/runs/create": False,
+        "/v1/traces": False,
+        "/a/b/api/2.0/mlflow-artifacts/artifacts/1": False,
+    }.items():
+        assert bool(re.search(anywhere, path)) == upload, path
+    assert "at most 64 MB, but for an upload of artifacts (nginx_request_mb)" in site
+
+
+def test_who_says_nothing_is_cut_off(sites: dict[str, str]) -> None:
+    """Before it has named a server, too: then the first to listen decides."""
+    for site in sites.values():
+        servers = site.split("\nserver {")[1:]
+        patient = [server for server in servers if "client_header_timeout 10s;" not in server]
+        assert len(servers) == 5 and len(patient) == 1 and "listen 127.0.0.1:80;" in patient[0]
+    assert "client_body_timeout 60s;" in sites["debian13"]
+
+
+def test_who_shows_no_login_has_a_limit_of_his_own(sites: dict[str, str]) -> None:
+    """On every way to MLflow, beside that of all; what others serve here has that of all alone."""
+    site = sites["debian13"]
+    both = (
+        "limit_req zone=mlflow_requests burst=1000 nodelay;\n"
+        "limit_req zone=mlflow_anonymous burst=200 nodelay;\nproxy_pass http://mlflow;\n"
+    )
+    assert site.count(both) == site.count("proxy_pass ") == 5
+    assert site.count("zone=mlflow_requests burst") == 6
+    assert '\n"" $binary_remote_addr;\ndefault "";\n' in site
 
 
 def test_metrics_are_closed(sites: dict[str, str]) -> None:
@@ -261,6 +309,12 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
         {"nginx_metrics_allow": ["prometheus"]},
         ["nginx_metrics_allow", '"prometheus"'],
     ),
+    "a size below none": ({"nginx_request_mb": -1}, ["nginx_request_mb", "0 or more"]),
+    "no time at all": (
+        {"nginx_client_timeout_seconds": 0},
+        ["nginx_client_timeout_seconds", "1 or more"],
+    ),
+    "fewer than none": ({"nginx_limit_anonymous": -1}, ["nginx_limit_anonymous", "0 or more"]),
     "a limit below none": ({"nginx_limit_requests": -1}, ["nginx_limit_requests", "0 or more"]),
 }
 

@@ -120,6 +120,10 @@ found:
       description:
         - The sha256 of each file of O(files), empty for one with another owner or mode.
       type: dict
+    drop_in:
+      description:
+        - The sha256 of this role's settings of the unit, empty where root alone does not own them.
+      type: str
     socket:
       description:
         - The directory of the Unix socket, empty without a running server.

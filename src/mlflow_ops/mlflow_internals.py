@@ -188,6 +188,29 @@ ASSISTANT_ROUTES: Name[Any] = Name(
 )
 
 # Who asks.
+AUTHENTICATE_USER: Name[Callable[..., bool]] = Name(
+    f"{AUTH}:store.authenticate_user",
+    "Tells whether a name and a password are right, by a hash. The guard has seen to that before.",
+    call=(2, ()),
+)
+AUTHENTICATE_CACHED: Name[Callable[[str, str], Any]] = Name(
+    f"{AUTH}:_authenticate_cached",
+    "Returns the user of a name and a password, or None: what was right a moment ago is believed.",
+    since="3",
+    call=(2, ()),
+)
+GATEWAY_HEADER: Name[str] = Name(
+    "mlflow.gateway.constants:MLFLOW_GATEWAY_AUTH_HEADER",
+    "The header that may have the login where the AI gateway is asked.",
+    since="3",
+    value="X-MLflow-Authorization",
+)
+GATEWAY_TOKEN: Name[Any] = Name(
+    "mlflow.environment_variables:_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN",
+    "The variable with the password by which MLflow's own jobs ask it.",
+    since="3",
+    attributes=("get",),
+)
 GET_USER: Name[Callable[[str], Any]] = Name(
     f"{AUTH}:store.get_user", "Returns a user of basic-auth by her name.", call=(1, ())
 )

@@ -84,6 +84,7 @@ class Cluster:
         self.config = Path("/etc/postgresql", self.version, self.name)
         self.settings = self.config / "conf.d/mlflow.conf"
         self.unit = f"postgresql@{self.version}-{self.name}.service"
+        self.drop_in = Path(f"/etc/systemd/system/{self.unit}.d/mlflow.conf")
 
     def running(self) -> dict[str, Any]:
         """Return pid, port and socket directory of the running server, {} if there is none."""
@@ -219,11 +220,11 @@ def plain(cluster: Cluster, owner: str) -> bool:
     return cluster.sql(statement) == "t"
 
 
-def digest(file: Path, mode: str) -> str:
-    """Return a file's sha256, '' where it is absent or not postgres' own with this mode."""
+def digest(file: Path, mode: str, user: str = "postgres") -> str:
+    """Return a file's sha256, '' where it is absent or not the user's own with this mode."""
     try:
-        status, postgres = file.stat(), pwd.getpwnam("postgres")
-        if (status.st_uid, status.st_gid) != (postgres.pw_uid, postgres.pw_gid):
+        status, owner = file.stat(), pwd.getpwnam(user)
+        if (status.st_uid, status.st_gid) != (owner.pw_uid, owner.pw_gid):
             return ""
         if status.st_mode & 0o7777 != int(mode, 8):
             return ""
@@ -314,6 +315,7 @@ def look(asked: Asked) -> dict[str, Any]:
             name: digest(cluster.config / name, mode) if cluster else ""
             for name, mode in asked.files.items()
         },
+        "drop_in": digest(cluster.drop_in, "0644", "root") if cluster else "",
         "behind": behind(serving, asked) if serving else True,
         "plain": plain(serving, asked.owner) if serving else False,
         "missing": [name for name in asked.databases if name not in there],

@@ -132,6 +132,11 @@ class Server:
         status, _ = self.send(
             "POST", f"{API}/experiments/search", {"max_results": 1}, (name, password)
         )
+        if status == http.client.TOO_MANY_REQUESTS:
+            raise Refused(
+                f"The server does not check the password of {name} now: it has had too many wrong "
+                "ones from here in the last minute. Run the playbook again in a minute."
+            )
         return status != http.client.UNAUTHORIZED
 
     def resource(self, kind: str, name: str) -> str:

@@ -50,6 +50,32 @@ def services(p: Patient) -> Iterator[Finding]:
                 )
 
 
+# systemd's word for a process of a unit that the kernel ended since there was no memory for it.
+OUT_OF_MEMORY = "fe6faa94e7774663a0da52717891d8ef"
+# What sets how much a unit may have, by the beginning of its name.
+LIMITS = {"mlflow.": "mlflow_server_memory_mb", "mlflow-model@": "mlflow_model_serving_memory_mb"}
+
+
+@check("memory", "host", after=("installation",))
+def memory(p: Patient) -> Iterator[Finding]:
+    """Whether services wanted more memory than they may have, or than there was."""
+    for pattern in ([p["unit"]] if "server" in p.kinds else []) + p["units"]:
+        for name in (state["Id"] for state in show(pattern)):
+            # Of systemd alone: everybody else may write such a line, too.
+            said = run(["journalctl", "--no-pager", "--quiet", "--output=short-iso", "--since=-7d",
+                        "_PID=1", f"MESSAGE_ID={OUT_OF_MEMORY}", f"UNIT={name}"])  # fmt: skip
+            if times := [line.split()[0] for line in said.stdout.splitlines() if line]:
+                limit = [word for start, word in LIMITS.items() if name.startswith(start)]
+                yield warning(
+                    f"{name} was out of memory {len(times)} times in 7 days, and lost a process "
+                    f"each time; last at {times[-1]}.",
+                    "Whom that process was answering got no answer.",
+                    f"journalctl -u {name} says what it did then. "
+                    + (f"If it needs more: {limit[0]} in {p.variables}; or fewer workers"
+                       if limit else "If it needs more, the host does, too: free says what it has"),
+                )  # fmt: skip
+
+
 @check("units", "host", after=("installation",))
 def units(p: Patient) -> Iterator[Finding]:
     """Whether the units are those that the playbook wrote, and are what runs."""

@@ -2,12 +2,14 @@
 
 serve.py has uvicorn run `application` here instead of MLflow's own, which it names in
 MLFLOW_GUARD_APPLICATION. Each request is looked up in guard_routes.txt; what is not there is
-refused, and so is what the table closes. Of the person who asks the guard knows what a Login tells
+refused, and so is what the table closes. Where people log in, passwords are checked before MLflow
+reads a request (guard_logins.py). Of the person who asks the guard knows what a Login tells
 it: her name, whether she is an administrator, which experiments she may read or edit. Requests that
 name a place for artifacts are looked at before MLflow sees them (guard_places.py).
 
-Settings, besides those of MLflow: MLFLOW_GUARD_AI_GATEWAY (true), MLFLOW_GUARD_AI_GATEWAY_MEMBERS
-and MLFLOW_GUARD_ARTIFACT_ROOTS (JSON lists). Without them all is closed.
+Settings, besides those of MLflow and of serve.py: MLFLOW_GUARD_AI_GATEWAY (true),
+MLFLOW_GUARD_AI_GATEWAY_MEMBERS and MLFLOW_GUARD_ARTIFACT_ROOTS (JSON lists). Without them all is
+closed. MLFLOW_GUARD_FAILURES is how many wrong passwords a minute one name has from one address.
 
 What it looks into or replaces of MLflow is named in mlflow_internals.py; how, says the second half
 of this file.
@@ -20,14 +22,18 @@ import json
 import logging
 import os
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from .. import mlflow_internals as internals
-from . import guard_places
+from . import guard_logins, guard_places
+from .guard_logins import CHECKED, Logins
 from .guard_places import Occupied, Place, Refused, Roots
 
 Scope = MutableMapping[str, Any]
@@ -381,6 +387,37 @@ def refusal(why: str) -> tuple[int, bytes]:
     return status, json.dumps({"error_code": code, "message": why}).encode()
 
 
+# What who has not logged in is told, in plain text as by MLflow, with a header.
+NO_LOGIN = {
+    HTTPStatus.UNAUTHORIZED: (
+        b"You are not authenticated: this server wants a name and a password.",
+        (b"www-authenticate", b'Basic realm="mlflow"'),
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        b"There were too many wrong passwords for this name from this address, or too many wait to "
+        b"be checked. Try again in a minute.",
+        (b"retry-after", b"3"),
+    ),
+    HTTPStatus.SERVICE_UNAVAILABLE: (
+        b"No password can be checked: the database of users does not answer.",
+        (b"retry-after", b"3"),
+    ),
+}
+
+
+class Door(Protocol):
+    """What sees to the login of a request before anything of it is read."""
+
+    async def status(self, scope: Scope, path: str, *, may_be_nobody: bool) -> HTTPStatus:
+        """Return OK, or the status of the refusal.
+
+        Args:
+            scope: the request.
+            path: its path as the table writes it.
+            may_be_nobody: whether it needs no login. A wrong one is refused all the same.
+        """
+
+
 @dataclass
 class Guard:
     """An application with the guard in front of it.
@@ -389,22 +426,24 @@ class Guard:
         application: what is guarded.
         table: what is asked of each request.
         prefix: what MLflow puts before its paths (--static-prefix).
+        door: tells whether who asks has logged in; None where nobody does.
     """
 
     application: Application
     table: Table
     prefix: str = ""
+    door: Door | None = None
+
+    def rule(self, method: str, path: str, root_path: str = "") -> Rule:
+        """Return what is asked of a request, before anything else is known of it."""
+        if doubtful(path):
+            return Rule("nobody", closed=DOUBTFUL)
+        found = self.table.find(method, self.routed(path, root_path))
+        return found or Rule("nobody", closed=UNKNOWN)
 
     def why_not(self, method: str, path: str, root_path: str = "") -> str:
-        """Return why a request is refused before anything else is known of it; empty for no."""
-        if doubtful(path):
-            return DOUBTFUL
-        rule = self.table.find(method, self.routed(path, root_path))
-        if rule is None:
-            return UNKNOWN
-        if rule.who == "nobody":
-            return rule.closed
-        return ""
+        """Return why nobody may make a request; empty where somebody may."""
+        return self.rule(method, path, root_path).closed
 
     def routed(self, path: str, root_path: str = "") -> str:
         """Return a path as the table writes it."""
@@ -419,16 +458,45 @@ class Guard:
             return await self.application(scope, receive, send)
         if scope["type"] != "http":  # MLflow has no WebSocket
             return await send({"type": "websocket.close", "code": 1008})
-        why = self.why_not(scope["method"], scope["path"], scope.get("root_path", ""))
-        if not why:
-            return await self.application(scope, receive, send)
-        status, body = refusal(why)
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send(
-            {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
-        )
-        return None
+        root_path = scope.get("root_path", "")
+        rule = self.rule(scope["method"], scope["path"], root_path)
+        if rule.closed:
+            status, body = refusal(rule.closed)
+            return await answer(scope, send, status, body, (b"content-type", b"application/json"))
+        if rule.who == "everyone":
+            receive = without_body(receive)
+        if self.door:
+            path = self.routed(scope["path"], root_path)
+            found = await self.door.status(scope, path, may_be_nobody=rule.who == "everyone")
+            if found != HTTPStatus.OK:
+                body, header = NO_LOGIN[found]
+                return await answer(scope, send, found, body, header)
+        return await self.application(scope, receive, send)
+
+
+async def answer(
+    scope: Scope, send: Send, status: int, body: bytes, header: tuple[bytes, bytes]
+) -> None:
+    """Answer a request, whose body nobody has read."""
+    headers = [header, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def without_body(receive: Receive) -> Receive:
+    """Return what an application receives of a request whose body nobody needs."""
+    begun = False
+
+    async def received() -> MutableMapping[str, Any]:
+        nonlocal begun
+        if not begun:
+            begun = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        while (message := await receive())["type"] != "http.disconnect":
+            pass
+        return message
+
+    return received
 
 
 # MLflow's own business --------------------------------------------------------------------------
@@ -496,6 +564,70 @@ class BasicAuth:
 
         name = getattr(g, internals.AUTHENTICATED_USER.value, None)
         return BasicAuthUser(name) if name else None
+
+
+@dataclass
+class BasicAuthDoor:
+    """The door of basic-auth: a name and a password in each request.
+
+    Attributes:
+        logins: who checks them.
+        proxied: whether a proxy alone reaches the server.
+        token: the password by which MLflow's own jobs ask the AI gateway; empty for none.
+    """
+
+    logins: Logins
+    proxied: bool
+    token: str = ""
+
+    async def status(self, scope: Scope, path: str, *, may_be_nobody: bool) -> HTTPStatus:
+        """Return OK, or the status of the refusal."""
+        of_gateway = path.startswith("/gateway/")
+        found = None
+        if of_gateway:  # a key of the provider's may be where the login is elsewhere
+            found = guard_logins.header(scope, internals.GATEWAY_HEADER.value)
+        found = found or guard_logins.header(scope, "Authorization")
+        if not found and may_be_nobody:
+            return HTTPStatus.OK
+        login = guard_logins.read(found or "")
+        if login is None:
+            return HTTPStatus.UNAUTHORIZED
+        if of_gateway and self.token:
+            if secrets.compare_digest(login.password.encode(), self.token.encode()):
+                return HTTPStatus.OK  # MLflow looks itself
+        status = await self.logins.status(login, guard_logins.client(scope, self.proxied))
+        CHECKED.set(login if status == HTTPStatus.OK else None)
+        return status
+
+
+def basic_auth_door(settings: Mapping[str, str]) -> BasicAuthDoor:
+    """Return the door of basic-auth, and have MLflow believe what is found there."""
+    check, cached = internals.AUTHENTICATE_USER.get(), internals.AUTHENTICATE_CACHED.get()
+    looking: ContextVar[bool] = ContextVar("looking", default=False)
+
+    def authenticate_user(name: str, password: str, **options: Any) -> bool:
+        if looking.get():
+            return False
+        return CHECKED.get() == (name, password) or check(name, password, **options)
+
+    internals.AUTHENTICATE_USER.replace(authenticate_user)
+
+    def known(login: guard_logins.Login) -> bool:
+        """Tell whether MLflow's cache has it, which is all that there is without the check."""
+        before = looking.set(True)
+        try:
+            return cached(*login) is not None
+        finally:
+            looking.reset(before)
+
+    def right(login: guard_logins.Login) -> bool:
+        return cached(*login) is not None
+
+    return BasicAuthDoor(
+        Logins(known, right, int(settings.get("MLFLOW_GUARD_FAILURES") or 0)),
+        bool(settings.get("MLFLOW_LISTEN_SOCKET") or settings.get("MLFLOW_LISTEN_TLS_CLIENT_CA")),
+        internals.GATEWAY_TOKEN.get().get() or "",
+    )
 
 
 class MlflowStore:
@@ -778,6 +910,7 @@ def application() -> Guard:
     confine_traces(places)
     delete_from_s3_what_is_below()
     if login.asks:
+        guard.door = basic_auth_door(settings)
         judge_chosen_places(places)
 
     def look_at_request() -> Any:

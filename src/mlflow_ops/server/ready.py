@@ -5,6 +5,10 @@ gets and deletes an artifact, as a client does. Exit code 0: ready. 1: not, and 
 stderr says why. Used by the systemd unit (so that `systemctl start` means ready) and by people:
 `sudo mlflow-ready`.
 
+A start that somebody asked for fails without artifacts: an upgrade or a new key may be to blame.
+When systemd starts the service again by itself it is the store that is away, and the service goes
+on without: ended for that, over and over, it would take no metrics either.
+
 Settings come from the environment, as the service has them, or else from its environment file.
 Nothing but the standard library is used, so that any Python 3.9 or later runs it.
 """
@@ -21,8 +25,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import installation
 from ..client import NotReady, Server
-from ..host.units import main_process_ended
+from ..host.units import ask, main_process_ended
 from ..installation import NotInstalled
 from ..settings import become, read_settings
 
@@ -65,12 +70,21 @@ def check(server: Server) -> None:
         pass
 
 
+def started_again() -> bool:
+    """Tell whether systemd started the service by itself, and nobody asked for it."""
+    return ask(installation.read().unit, "NRestarts")["NRestarts"] not in ("", "0")
+
+
 def main() -> int:
     """Check until ready or the time is over; return the exit code."""
     parser = argparse.ArgumentParser(description="Tell whether the MLflow server really works.")
     parser.add_argument(
         "--wait", type=float, default=0, metavar="SECONDS", help="go on trying that long"
     )
+    parser.add_argument(
+        "--artifacts-wait", type=float, default=-1, metavar="SECONDS",
+        help="do without artifacts after so long, where systemd has started the service again",
+    )  # fmt: skip
     parser.add_argument(
         "--user", default="", help="after reading the administrator's password as root, be this one"
     )
@@ -82,13 +96,16 @@ def main() -> int:
         raise SystemExit(f"mlflow-ready: {reason}")
 
     signal.signal(signal.SIGTERM, stopped)
+    without = 0.0  # the time from which on it does without artifacts
     while True:
+        reached = ""
         try:
             settings = read_settings()
             if arguments.user:
                 become(arguments.user, settings)
             server = Server(settings)
-            check(server)
+            for step, _ in steps(server):
+                reached = step
         except NotInstalled as error:
             print(f"mlflow-ready: {error}", file=sys.stderr)
             return 1
@@ -97,6 +114,11 @@ def main() -> int:
             return 1
         except NotReady as error:
             reason = str(error)
+            if reached and arguments.artifacts_wait >= 0 and started_again():
+                without = without or time.monotonic() + arguments.artifacts_wait
+                if time.monotonic() >= without:
+                    print(f"<4>mlflow-ready: MLflow serves, and has no artifacts: {reason}")
+                    return 0
             if time.monotonic() >= deadline or main_process_ended():
                 stopped()
             time.sleep(0.2)
