@@ -10,6 +10,7 @@ PROGRAMS = {
     "backup-drill": "backup.drill",
     "backup-sandbox": "backup.sandbox",
     "backup-unpack": "backup.unpack",
+    "certificate-renew": "certificate_renew",
     "database": "database.command",
     "gc": "gc",
     "health": "health",

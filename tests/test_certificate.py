@@ -1,8 +1,12 @@
 """The role certificate: which certificates of one's own it takes, and when the CA signs anew."""
 
 import datetime
+import ipaddress
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,10 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mlflow_ops import certificate_renew
+from plugins.plugin_utils import certificates
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/certificate"
@@ -19,6 +26,15 @@ NOW = datetime.datetime.now(datetime.timezone.utc)
 
 Key = ec.EllipticCurvePrivateKey
 NAMES = ["mlflow.example.com"]
+SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+def general(name: str) -> x509.GeneralName:
+    """Return a name or an address as a certificate has it."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def named(text: str) -> x509.Name:
@@ -27,15 +43,17 @@ def named(text: str) -> x509.Name:
 
 
 def certificate(
-    key: Key, names: list[str], days: float, issuer: Key | None = None, *, expired: bool = False
-) -> str:
+    key: Key, names: list[str], days: float, issuer: Key | None = None, *,
+    expired: bool = False, uses: Sequence[x509.ObjectIdentifier] = (SERVER,),
+    extension: x509.ExtensionType | None = None,
+) -> str:  # fmt: skip
     """Return a certificate in PEM, self-signed unless an issuer's key is given."""
     issuer = issuer or key
     begin = NOW - datetime.timedelta(days=400 if expired else 1)
-    names_of = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-    built = (
+    names_of = x509.SubjectAlternativeName([general(name) for name in names])
+    made = (
         x509.CertificateBuilder()
-        .subject_name(named("subject"))
+        .subject_name(named("subject" if uses else "issuer"))
         .issuer_name(named("issuer"))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
@@ -46,8 +64,13 @@ def certificate(
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()), critical=False
         )
-        .sign(issuer, hashes.SHA256())
+        .add_extension(
+            x509.ExtendedKeyUsage(uses) if uses else x509.BasicConstraints(True, 0),
+            critical=not uses,
+        )
     )
+    made = made.add_extension(extension, critical=True) if extension else made
+    built = made.sign(issuer, hashes.SHA256())
     return built.public_bytes(serialization.Encoding.PEM).decode().strip()
 
 
@@ -106,6 +129,15 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
     "renewed before it is made": (
         {"certificate_renew_days": 400},
         ["certificate_renew_days", "397"],
+    ),
+    "a name of others": (
+        {"certificate_ca_permitted": ["example.org", "192.0.2.0/24"]},
+        ['certificate_names holds "mlflow.example.com"', "example.org, 192.0.2.0/24 alone",
+         "add the domain or the network to certificate_ca_permitted"],
+    ),
+    "a name instead of a domain": (
+        {"certificate_ca_permitted": ["example.com", "*.example.com"]},
+        ['certificate_ca_permitted holds "*.example.com"'],
     ),
     "a CA anywhere": ({"certificate_ca_host": "elsewhere"}, ["certificate_ca_host", "elsewhere"]),
     "half a certificate": (
@@ -189,8 +221,13 @@ STATES: dict[str, tuple[dict[str, object], bool]] = {
     "an old CA's": ({"pem": certificate(MINE, NAMES, 300, OTHER)}, True),
     "a CA that makes way for another": ({"trusted": "both"}, True),
     "another CA's certificate beside it": ({"ca": certificate(OTHER, [], 3000)}, True),
-    "near its end": ({"pem": certificate(MINE, NAMES, 29, CA)}, True),
-    "not yet near its end": ({"pem": certificate(MINE, NAMES, 31, CA)}, False),
+    "near its end": ({"pem": certificate(MINE, NAMES, 74, CA)}, True),
+    "not yet near its end": ({"pem": certificate(MINE, NAMES, 76, CA)}, False),
+    "another use": ({"certificate_use": "client"}, True),
+    "two uses, as before": (
+        {"pem": certificate(MINE, NAMES, 300, CA, uses=[SERVER, CLIENT])},
+        True,
+    ),
 }
 
 
@@ -237,3 +274,129 @@ def test_names_as_certificates_say_them(tmp_path: Path) -> None:
     hosts: dict[str, dict[str, object]] = {"one": {"names": names, "subjects": subjects}}
     said = play(tmp_path, hosts, {"ansible.builtin.assert": {"that": same}})
     assert said.count("All assertions passed") == 1, said
+
+
+# name: (what a CA may sign for, what its certificates may have, what they may not)
+BOUND: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "a domain": (
+        ["example.com"],
+        ["example.com", "a.b.example.com", "*.example.com", "MLflow.Example.COM"],
+        ["example.org", "badexample.com", "com", "192.0.2.7", "2001:db8::7"],
+    ),
+    "one host": (NAMES, NAMES, ["db.example.com", "*.example.com"]),
+    "a name without a domain": (["mlflow-server"], ["mlflow-server"], ["server", "db.example.com"]),
+    "networks": (
+        ["192.0.2.0/24", "2001:db8::/32"],
+        ["192.0.2.7", "2001:db8::7"],
+        ["192.0.3.7", "2001:db9::7", "mlflow.example.com"],
+    ),
+    "an address and a domain": (
+        ["192.0.2.7", "example.com"],
+        ["192.0.2.7", "db.example.com"],
+        ["192.0.2.8", "2001:db8::7"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BOUND)
+def test_what_a_ca_is_bound_to(case: str, tmp_path: Path) -> None:
+    """What we say that it may sign for is what OpenSSL believes, of names, addresses, and both."""
+    places, inside, outside = BOUND[case]
+    said = certificates.constraints(places)
+    extension = x509.NameConstraints(
+        *([subtree(name) for name in said[kind]] or None for kind in ("permitted", "excluded"))
+    )
+    ca = certificate(CA, [], 3000, uses=(), extension=extension)
+    assert sorted(certificates.permitted(ca)) == certificates.fewest(places)
+    assert certificates.permitted(certificate(CA, [], 3000, uses=())) == []
+    (tmp_path / "ca.pem").write_text(ca)
+    assert certificates.outside([*inside, *outside], places) == outside
+    for name in [*inside, *outside]:
+        (tmp_path / "one.pem").write_text(certificate(MINE, [name], 90, CA))
+        command = ["openssl", "verify", "-CAfile", "ca.pem", "one.pem"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (name in inside), (name, done.stderr)
+        assert done.returncode == 0 or "subtree violation" in done.stderr, done.stderr
+
+
+def subtree(said: str) -> x509.GeneralName:
+    """Return what community.crypto makes of a constraint."""
+    kind, _, value = said.partition(":")
+    return x509.IPAddress(ipaddress.ip_network(value)) if kind == "IP" else x509.DNSName(value)
+
+
+def test_a_domain_has_what_lies_in_it() -> None:
+    """A CA is bound to as few as will do; a host's own bits of a network do not matter."""
+    places = ["db.example.com", "Example.com", "192.0.2.7", "192.0.2.1/24", "example.org"]
+    assert certificates.fewest(places) == ["192.0.2.0/24", "example.com", "example.org"]
+
+
+class Authority:
+    """A private CA, and a certificate on its host."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pem = folder, folder / "mlflow.pem"
+        (folder / "renewed").mkdir()
+        (folder / "ca.key").write_text(pem(CA))
+        (folder / "ca.pem").write_text(certificate(CA, [], 3000, uses=()))
+        (folder / "mlflow.key").write_text(pem(MINE))
+        asked = {"certificate": str(self.pem), "days": 397, "renew_days": 75,
+                 "reload": ["nginx.service"], "restart": []}  # fmt: skip
+        (folder / "renewed/mlflow.json").write_text(json.dumps(asked))
+
+    def renew(self, monkeypatch: pytest.MonkeyPatch, old: str, *, taken: bool = True) -> int:
+        """Have what is due renewed; return the exit code."""
+        systemctl = self.folder / "systemctl"
+        said = self.folder / "said"
+        systemctl.write_text(f'#!/bin/sh\necho "$@" >> {said}\nexit {int(not taken)}\n')
+        systemctl.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{self.folder}:{os.environ['PATH']}")
+        monkeypatch.setattr(sys, "argv", ["certificate-renew", str(self.folder)])
+        self.pem.write_text(old)
+        return certificate_renew.main()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Return one."""
+    return Authority(tmp_path)
+
+
+def test_the_ca_s_own_host_renews(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the key, the names and the use that it had; and what uses it takes it."""
+    old = certificate(MINE, [*NAMES, "192.0.2.7"], 60, CA, uses=[CLIENT])
+    assert authority.renew(monkeypatch, old) == 0
+    before, after = (
+        x509.load_pem_x509_certificate(text.encode()) for text in (old, authority.pem.read_text())
+    )
+    assert after.serial_number != before.serial_number and after.issuer == before.issuer
+    assert 396 <= (after.not_valid_after_utc - NOW).days <= 397
+    assert after.not_valid_before_utc < NOW - datetime.timedelta(hours=23)  # clocks differ
+    assert after.public_key() == before.public_key() and after.subject == before.subject
+    for kind in (x509.SubjectAlternativeName, x509.ExtendedKeyUsage, x509.AuthorityKeyIdentifier):
+        one, other = (each.extensions.get_extension_for_class(kind) for each in (before, after))
+        assert one == other
+    assert (authority.folder / "said").read_text() == "try-reload-or-restart -- nginx.service\n"
+    assert not list(authority.folder.glob("*.pem.*"))
+    assert authority.pem.stat().st_mode & 0o777 == 0o644
+
+
+# name: (what is there, whether units take a new one, the exit code, a word of what is said)
+KEPT: dict[str, tuple[str, bool, int, str]] = {
+    "not yet near its end": (certificate(MINE, NAMES, 90, CA), True, 0, ""),
+    "another CA's": (certificate(MINE, NAMES, 9, OTHER), True, 1, "mlflow was not renewed"),
+    "nothing that uses it takes it": (certificate(MINE, NAMES, 9, CA), False, 1, "not taken"),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_the_ca_s_own_host_keeps(
+    case: str, authority: Authority, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """What is not due, not its own, or would not be taken; and says why."""
+    old, taken, code, word = KEPT[case]
+    assert authority.renew(monkeypatch, old, taken=taken) == code
+    assert authority.pem.read_text() == old
+    assert word in capsys.readouterr().err
+    assert not list(authority.folder.glob("*.pem.*"))

@@ -3,13 +3,17 @@
 That copies are whole, encrypted and restorable is seen on hosts: molecule/*/tests/test_backup.py.
 """
 
+import hashlib
 import json
 import math
 import os
 import pwd
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -371,6 +375,84 @@ class Listed:
 
     def hashes(self, *_: Any) -> dict[str, str]:
         return dict.fromkeys(self.copied, "abc")
+
+
+class Folder:
+    """What a backup asks of a store, in a directory, without rclone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def copy(self, paths: Iterable[str], source: str, to: "Folder", destination: str) -> None:
+        (to.path / destination).mkdir(exist_ok=True)
+        for name in paths:
+            if (self.path / source / name).exists():
+                shutil.copy(self.path / source / name, to.path / destination / name)
+
+    def hashes(self, paths: Iterable[str], path: str = "") -> dict[str, str]:
+        there = {name: self.path / path / name for name in paths}
+        return {
+            name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for name, file in there.items() if file.exists()
+        }  # fmt: skip
+
+    def read(self, path: str) -> str:
+        return (self.path / path).read_text()
+
+
+@pytest.fixture
+def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Backup:
+    """A backup of a host with a private CA, and a set of it in its target."""
+    for place in ("ca", "target"):
+        (tmp_path / place).mkdir()
+    for name in run.AUTHORITY:
+        (tmp_path / "ca" / name).write_text(f"of {name}")
+    monkeypatch.setattr(run, "of_root", lambda directory, **_: directory)
+    monkeypatch.setattr(stores.Store, "directory", lambda path: Folder(path))
+    made = object.__new__(run.Backup)
+    made.settings = {"MLFLOW_BACKUP_CA_DIRECTORY": str(tmp_path / "ca")}
+    target: Any = SimpleNamespace(store=Folder(tmp_path / "target"), place="/target")
+    made.target = target
+    saved = {"set": LAST, "databases": {}, "files": [], "artifacts_in": "sets",
+             "authority": made.save_authority(LAST)}  # fmt: skip
+    (tmp_path / "target" / LAST / sets.MANIFEST).write_text(sets.written(saved, []))
+    return made
+
+
+def test_a_private_ca_is_in_a_set_and_comes_back_alone(backup: run.Backup, tmp_path: Path) -> None:
+    """A set that is fetched, which a drill or the service gets, has none; it is verified."""
+    manifest, artifacts = backup.manifest(LAST)
+    assert [*sets.files(manifest, artifacts)] == [f"{LAST}/ca.key", f"{LAST}/ca.pem"]
+    assert backup.verify([LAST]) == {LAST: []}
+    (tmp_path / "set").mkdir()
+    backup.bring(manifest, artifacts, tmp_path / "set")
+    assert [path.name for path in (tmp_path / "set").rglob("*")] == ["artifacts"]
+
+    place = tmp_path / "back"
+    assert backup.fetch_authority(LAST, place) == {"set": LAST, "directory": str(place)}
+    assert {path.name: path.read_text() for path in place.iterdir()} == {
+        "ca.key": "of ca.key", "ca.pem": "of ca.pem"
+    }  # fmt: skip
+    assert place.stat().st_mode & 0o777 == 0o700
+    (tmp_path / "target" / LAST / "ca.key").write_text("of somebody")
+    assert backup.verify([LAST])[LAST]
+    with pytest.raises(sets.Trouble, match="its private CA is not what was saved"):
+        backup.fetch_authority(LAST, place)
+    assert not place.exists()
+
+
+def test_a_host_without_a_private_ca(backup: run.Backup, tmp_path: Path) -> None:
+    """Where none was set up, none is saved; half of one is no backup."""
+    (tmp_path / "ca/ca.pem").unlink()
+    with pytest.raises(sets.Trouble, match="lacks its key or its certificate"):
+        backup.save_authority(NEXT)
+    (tmp_path / "ca/ca.key").unlink()
+    assert backup.save_authority(NEXT) == []
+    (tmp_path / "target" / NEXT).mkdir(exist_ok=True)
+    saved = {"set": NEXT, "databases": {}, "files": []}
+    (tmp_path / "target" / NEXT / sets.MANIFEST).write_text(sets.written(saved, []))
+    with pytest.raises(sets.Trouble, match="has no private CA"):
+        backup.fetch_authority(NEXT, tmp_path / "back")
 
 
 # name: (what the target is, whether it is encrypted, whether it can hold the name)

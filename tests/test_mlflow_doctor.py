@@ -32,7 +32,7 @@ ASKED: dict[str, Any] = {
     "playbook_called": "playbooks/%s.yml", "environment": "", "version": "",
     "settings": "", "tools": "", "unit": "mlflow.service", "user": "mlflow", "servers": 1,
     "names": [], "names_variable": "mlflow_public_aliases", "s3_variables": {},
-    "units": [], "files": [], "certificates": [], "certificate_days": 21, "backup_status": "",
+    "units": [], "files": [], "certificates": [], "certificate_days": 60, "backup_status": "",
     "disks": {}, "free_mb": 0, "project": "", "tracking_uri": "", "store": "",
 }  # fmt: skip
 
@@ -317,6 +317,7 @@ def refusal(code: int, message: str = "") -> ssl.SSLCertVerificationError:
          ["is not trusted here", "/b.pem, which REQUESTS_CA_BUNDLE names", "mlflow_client_ca"]),
         (refusal(19, "self-signed certificate in chain"), ["is not trusted here"]),
         (refusal(62, "Hostname mismatch"), ["not for the name m.example.com", "mlflow_x"]),
+        (refusal(47, "permitted subtree violation"), ["may not sign for m.example.com", "ca.pem"]),
         (refusal(10), ["has expired", "mlflow_tls_certificate"]),
         (refusal(9), ["not valid yet", "clocks"]),
         (ssl.SSLError(1, "wrong version number"), ["speaks no TLS (", "wrong version", "http://"]),
@@ -653,3 +654,19 @@ def test_it_need_not_fail_and_works_in_check_mode(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "error   activation" in done.stdout
     assert "changed=0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "left, lifetime, soon",
+    [
+        (61, 397, False),
+        (59, 397, True),
+        (59, 90, False),
+        (29, 90, True),
+        (2, 4, True),
+        (6, 6, True),
+    ],
+)
+def test_when_a_certificate_is_near_its_end(left: int, lifetime: int, soon: bool) -> None:
+    """Two months before, unless it is good for a short time: such are renewed late."""
+    assert tls.ends_soon(left * tls.DAY, lifetime * tls.DAY, 60) is soon

@@ -259,6 +259,7 @@ def test_mutual_tls(render: Render, server: str) -> None:
     assert copied.endswith(" /etc/ssl/own.key /run/mlflow/tls.key")
     found = settings(render("server.env", **TLS))
     assert found["MLFLOW_LISTEN_TLS_NAME"] == "team1"
+    assert {name for name in found if "_TLS_CLIENT_" in name} == {"MLFLOW_LISTEN_TLS_CLIENT_CA"}
     done = served(f'print(*serve.adapted(["python", "-m", "{server}", "app"], {found!r}))')
     prefix = "--ssl-" if server == "uvicorn" else "--"
     for words in (
@@ -275,6 +276,21 @@ def test_mutual_tls(render: Render, server: str) -> None:
         assert done.stdout.endswith(" mlflow_ops.server.guard:application\n")
     else:
         assert done.stdout.endswith(" app\n")
+
+
+def test_a_certificate_of_its_own_for_who_asks(render: Render) -> None:
+    """mlflow-ready shows the server a certificate for clients, whose key is copied likewise."""
+    asks: dict[str, object] = {
+        "mlflow_server_tls_client_certificate": "/etc/ssl/client.pem",
+        "mlflow_server_tls_client_key": "/etc/ssl/client.key",
+    }
+    unit = render("mlflow.service", **TLS, **asks)
+    assert " /etc/ssl/own.key /run/mlflow/tls.key\n" in unit
+    assert " /etc/ssl/client.key /run/mlflow/client.key\n" in unit
+    found = settings(render("server.env", **TLS, **asks))
+    assert found["MLFLOW_LISTEN_TLS_CERTIFICATE"] == "/etc/ssl/own.pem"
+    assert found["MLFLOW_LISTEN_TLS_CLIENT_CERTIFICATE"] == "/etc/ssl/client.pem"
+    assert found["MLFLOW_LISTEN_TLS_CLIENT_KEY"] == "/run/mlflow/client.key"
 
 
 def test_the_unit_comes_before_the_file_without_the_password() -> None:

@@ -61,6 +61,13 @@ UNITS: dict[tuple[str, str], dict[str, str]] = {
         "PrivateNetwork": "yes",
         "RestrictAddressFamilies": "AF_UNIX",
     },
+    ("mlflow-certificates.service", ""): {
+        "PrivateUsers": "no",
+        "PrivateNetwork": "yes",
+        "ProcSubset": "all",
+        "RestrictAddressFamilies": "AF_UNIX",
+        "RemoveIPC": "no",
+    },
     ("seaweedfs.service", ""): {},
     ("seaweedfs-s3.service", ""): {"SystemCallFilter": "@system-service"},
     ("mlflow-backup.service", ""): {

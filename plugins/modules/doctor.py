@@ -87,7 +87,7 @@ options:
   certificate_days:
     description: For how many days they should be good.
     type: int
-    default: 21
+    default: 60
   disks:
     description: How many MB should be free, by directory.
     type: dict
@@ -152,7 +152,7 @@ def main() -> None:
             **dict.fromkeys(names, text),
             "server": {"type": "bool", "default": False},
             "servers": {**number, "default": 1},
-            "certificate_days": {**number, "default": 21},
+            "certificate_days": {**number, "default": 60},
             "free_mb": number,
             **dict.fromkeys(("names", "units", "certificates"), words),
             "files": {**words, "elements": "dict"},

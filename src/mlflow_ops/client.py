@@ -94,14 +94,16 @@ class PlainConnection(http.client.HTTPConnection):
 
 
 class TLSConnection(http.client.HTTPSConnection):
-    """Mutual TLS: the server's own certificate is shown to it, and its name is checked."""
+    """Mutual TLS: this host's certificate is shown to the server, whose name is checked."""
 
     def __init__(self, host: str, port: int, settings: dict[str, str], timeout: float) -> None:
         context = ssl.create_default_context(cafile=settings["MLFLOW_LISTEN_TLS_CLIENT_CA"])
         # No more is asked of a team's CA than the server asks: Python 3.13 adds what old ones lack.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        # A team's own certificate may have both uses.
+        own = "_CLIENT" if settings.get("MLFLOW_LISTEN_TLS_CLIENT_CERTIFICATE") else ""
         context.load_cert_chain(
-            settings["MLFLOW_LISTEN_TLS_CERTIFICATE"], settings["MLFLOW_LISTEN_TLS_KEY"]
+            settings[f"MLFLOW_LISTEN_TLS{own}_CERTIFICATE"], settings[f"MLFLOW_LISTEN_TLS{own}_KEY"]
         )
         super().__init__(host, port, timeout=timeout, context=context)
         self.context, self.name = context, settings["MLFLOW_LISTEN_TLS_NAME"]

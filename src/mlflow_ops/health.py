@@ -43,6 +43,7 @@ METRICS = {
     "mlflow_certificate_expiry_timestamp_seconds": (
         "When the first of a file's certificates ends; 0 where it cannot be read."
     ),
+    "mlflow_certificate_lifetime_seconds": "How long that certificate is good, from first to last.",
     "mlflow_filesystem_size_bytes": "The size of the file system that a directory is on.",
     "mlflow_filesystem_avail_bytes": "What is free of it.",
     "mlflow_filesystem_files": "How many files it can hold; 0 where it has no such limit.",
@@ -151,27 +152,33 @@ def backup(status: Path) -> Samples:
     yield "mlflow_backup_last_success_timestamp_seconds", {}, success
 
 
-def first_end(file: Path) -> float:
-    """Return when the first of a PEM file's certificates ends.
+def first_end(file: Path) -> tuple[float, float]:
+    """Return when the first of a PEM file's certificates ends, and how long it is good in all.
 
     Raises OSError, ValueError or subprocess.SubprocessError where that cannot be told.
     """
     found = CERTIFICATE.findall(file.read_text(encoding="utf-8"))
     if not found:
         raise ValueError("there is no certificate in it")
-    said = [run("openssl", "x509", "-noout", "-enddate", text=pem) for pem in found]
-    return min(ssl.cert_time_to_seconds(line.strip().partition("=")[2]) for line in said)
+    said = [run("openssl", "x509", "-noout", "-enddate", "-startdate", text=pem) for pem in found]
+    moments = [
+        [ssl.cert_time_to_seconds(line.partition("=")[2]) for line in dates.split("\n") if line]
+        for dates in said
+    ]
+    end, start = min(moments)
+    return end, end - start
 
 
 def certificates(pattern: str) -> Samples:
     """Read when certificates end. A pattern that fits nothing is a file that cannot be read."""
     for file in sorted(Path("/").glob(pattern.lstrip("/"))) or [Path(pattern)]:
         try:
-            end = first_end(file)
+            end, lifetime = first_end(file)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             say(f"Certificate: {file} cannot be read: {error}")
-            end = 0
+            end = lifetime = 0
         yield "mlflow_certificate_expiry_timestamp_seconds", {"file": str(file)}, end
+        yield "mlflow_certificate_lifetime_seconds", {"file": str(file)}, lifetime
 
 
 def file_systems(directories: list[Path]) -> Samples:

@@ -91,7 +91,7 @@ CASES = {
         SQL.format("UPDATE alembic_version_auth SET version_num = substr(version_num, 2)"),
     ),
     "a certificate near its end": Case(
-        [f"The certificate {PEM} has 2 days left", "mlflow_tls_certificate", "scenario3.yml"],
+        [f"The certificate {PEM} has 2 days left", "mlflow_tls_certificate", "renew.yml"],
         *certificate(3),
         severity="warning",
     ),
@@ -107,7 +107,7 @@ CASES = {
     ),
     "a certificate for another name": Case(
         [f"is not for the name {SERVER}", "mlflow_public_aliases"],
-        *certificate(99, "other.example.com"),
+        *certificate(99, f"other.{SERVER}"),  # for which the CA may sign
         kind="client", elsewhere=True,
     ),
     "a key for all to read": Case(

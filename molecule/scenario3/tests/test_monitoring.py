@@ -53,7 +53,7 @@ def monitored(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 def test_a_healthy_server_is_quiet_and_no_expression_asks_in_vain(lab: Lab, tmp_path: Path) -> None:
     host, nginx = lab.root(SERVER, HOST), lab.root(SERVER, NGINX)
     fires(tmp_path, [*series(host), *series(nginx, "mlflow-nginx")], set())
-    assert {name for name in samples(host) if "certificate" in name} == {
+    assert {name for name in samples(host) if "certificate_expiry" in name} == {
         f'mlflow_certificate_expiry_timestamp_seconds{{file="/etc/ssl/mlflow/{name}.pem"}}'
         for name in ("ca", "mlflow")
     }

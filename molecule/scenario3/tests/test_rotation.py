@@ -138,6 +138,32 @@ def test_a_store_that_takes_no_new_key_has_its_old_one_again(lab: Lab) -> None:
     assert lab.root(SERVER, f"{HELD}; systemctl show --property InvocationID mlflow") == held
 
 
+# For the key and the use that the certificate has, good for three days more.
+EXPIRE = """
+cd /etc/ssl/mlflow
+printf 'subjectAltName=DNS:mlflow.example.com\\nextendedKeyUsage=serverAuth\\n' > /run/extensions
+openssl req -new -key mlflow.key -subj /CN=mlflow.example.com | openssl x509 -req -days 3 \\
+  -CA ../mlflow-ca/ca.pem -CAkey ../mlflow-ca/ca.key -extfile /run/extensions -out /run/fresh
+cat /run/fresh > mlflow.pem; rm /run/fresh /run/extensions; systemctl reload nginx
+"""
+SERVED = (
+    "echo | openssl s_client -connect mlflow.example.com:443 -servername mlflow.example.com "
+    "-CAfile /etc/ssl/mlflow/ca.pem -verify_return_error 2> /dev/null | openssl x509 -noout {}"
+)
+
+
+def test_the_ca_s_own_host_renews_by_itself(lab: Lab) -> None:
+    """What is near its end, by a timer; nginx takes it, and the next run finds it in order."""
+    lab.root(SERVER, EXPIRE)
+    assert "will expire" in lab.root(SERVER, f"{SERVED.format('-checkend 864000')} || true")
+    lab.root(SERVER, "systemctl start mlflow-certificates; sleep 0.5")
+    month = 86400 * 30
+    assert "will not expire" in lab.root(SERVER, SERVED.format(f"-checkend {12 * month}"))
+    lab.root(SERVER, "systemctl is-enabled --quiet mlflow-certificates.timer")
+    said = lab.play("renew.yml")
+    assert "renewed     none" in said and set(re.findall(r"changed=(\d+)", said)) == {"0"}
+
+
 def test_all_are_rotated(lab: Lab, run_id: str) -> None:
     vault = lab.variables
     old_key = store_key(lab)

@@ -44,6 +44,29 @@ def test_the_inner_ports_answer_nobody_but_the_installation(lab: Lab) -> None:
     assert "no pg_hba.conf entry" in lab.python(CLIENT, "grace", CONNECT)
 
 
+# As the gateway asks a tracking server, with one of this host's pairs.
+PRESENT = """
+cd /etc/ssl/mlflow
+curl -s --cert {0}.pem --key {0}.key --cacert ca.pem -o /dev/null -w '%{{http_code}}' \\
+  --connect-to mlflow-server:5000:{1}:5000 https://mlflow-server:5000/version || true
+"""
+
+
+def test_a_key_passes_for_no_other(lab: Lab) -> None:
+    """A tracking server wants the gateway's; a database's, and a server's own, are none."""
+    for server in SERVERS:
+        assert lab.root(GATEWAY, PRESENT.format("mlflow-gateway", server)) == "401"
+        assert lab.root("db.example.com", PRESENT.format("postgresql", server)) == "000"
+    assert lab.root(SERVERS[0], PRESENT.format("mlflow-tracking", SERVERS[1])) == "000"
+    assert lab.root(SERVERS[0], PRESENT.format("mlflow-tracking-client", SERVERS[1])) == "401"
+    # Nor does a client's pass for a server's, or anybody's for a tracking server's.
+    see = "cd /etc/ssl/mlflow; openssl verify -CAfile ca.pem {} || true"
+    other = see.format("-purpose sslserver mlflow-gateway.pem 2>&1")
+    assert "unsuitable certificate purpose" in lab.root(GATEWAY, other)
+    named = see.format("-verify_hostname mlflow-server postgresql.pem 2>&1")
+    assert "hostname mismatch" in lab.root("db.example.com", named)
+
+
 LOG = """
 import json, sys, time
 import mlflow

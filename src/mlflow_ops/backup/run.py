@@ -4,6 +4,7 @@
   list              the sets there are
   verify [SET]      read every file of a set (of all sets) and compare it with its manifest
   fetch SET DIR     a whole set into a new directory, verified; SET may be `newest`
+  ca SET DIR        the private CA of a set into a new directory, which `fetch` leaves out
   artifacts DIR     put a fetched set's artifacts back into the service's S3; nothing is deleted
   prune             remove what has had its time
   drill             restore the newest set beside the service, use it, compare, remove it again
@@ -47,6 +48,7 @@ from .stores import SERVICE_S3, Store, Target
 
 STATE = Path("/var/lib/mlflow-backup")
 UPLOADING = "/.artifact.uploading."
+AUTHORITY = ["ca.key", "ca.pem"]  # of the private CA, as its role names them
 RESERVE = 100_000_000  # bytes that stay free on a disk
 
 
@@ -223,12 +225,15 @@ class Backup:
             keys.copy(["secrets.env"], "", self.target.store, stamp)
             copies = [entry["file"] for entry in saved["databases"].values()]
             Store.directory(work / "databases").copy(copies, "", self.target.store, stamp)
-            hashes = self.target.store.hashes([*copies, "secrets.env"], stamp)
+            authority = self.save_authority(stamp)
+            own = [*copies, "secrets.env", *(one["file"] for one in authority)]
+            hashes = self.target.store.hashes(own, stamp)
             secret = {"file": "secrets.env", "sha256": keys.hashes(["secrets.env"])["secrets.env"]}
             manifest = {
                 **saved,
                 "set": stamp,
                 "files": [secret],
+                **({"authority": authority} if authority else {}),
                 "artifacts_in": "versions" if self.versioned() else "sets",
                 "artifacts_count": len(artifacts),
                 "artifacts_bytes": sum(artifact.size for artifact in artifacts),
@@ -258,6 +263,18 @@ class Backup:
             if "/" in entry["file"] or not stat.S_ISREG(file.lstat().st_mode):
                 raise Trouble(f"{file} is not the copy of a database.")
         return saved
+
+    def save_authority(self, stamp: str) -> list[dict[str, str]]:
+        """Copy the private CA, where there is one, into a set; return its files."""
+        place = self.settings.get("MLFLOW_BACKUP_CA_DIRECTORY", "")
+        if not place or not Path(place, AUTHORITY[0]).exists():
+            return []
+        here = Store.directory(of_root(Path(place), whole=True))
+        here.copy(AUTHORITY, "", self.target.store, stamp)
+        found = here.hashes(AUTHORITY)
+        if {*found} != {*AUTHORITY}:
+            raise Trouble(f"The private CA in {place} lacks its key or its certificate.")
+        return [{"file": name, "sha256": found[name]} for name in AUTHORITY]
 
     def copy_artifacts(
         self, source: Store, stamp: str, moment: float, there: Mapping[str, int]
@@ -401,8 +418,10 @@ class Backup:
         for source in sorted({artifact.set for artifact in artifacts if artifact.set}):
             paths = [artifact.path for artifact in artifacts if artifact.set == source]
             self.target.store.copy(paths, f"{source}/artifacts", here, "artifacts")
+        # Who gets a set, a drill or the service, gets no CA.
+        without = {**manifest, "authority": []}
         wanted = {file.partition("/")[2]: sha256 for file, sha256 in
-                  sets.files(manifest, artifacts).items()}  # fmt: skip
+                  sets.files(without, artifacts).items()}  # fmt: skip
         found = here.hashes(wanted)
         if wrong := sorted(file for file, sha256 in wanted.items() if found.get(file) != sha256):
             raise Trouble(
@@ -412,6 +431,25 @@ class Backup:
             )
         if manifest["artifacts_in"] == "versions":
             self.bucket("fetch", to / "artifacts", artifacts=artifacts)
+
+    def fetch_authority(self, stamp: str, directory: Path) -> dict[str, Any]:
+        """Bring a set's private CA into a directory, which is made anew; return what it is.
+
+        Raises Trouble, with nothing in its place, where there is none, or not what was saved.
+        """
+        directory = of_root(directory)
+        manifest, _ = self.manifest(stamp)
+        wanted = {one["file"]: one["sha256"] for one in manifest.get("authority", [])}
+        if {*wanted} != {*AUTHORITY}:
+            raise Trouble(f"Set {stamp} has no private CA. Name another: mlflow-backup list")
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700, parents=True)
+        here = Store.directory(directory)
+        self.target.store.copy(wanted, stamp, here, "")
+        if here.hashes(wanted) != wanted:
+            shutil.rmtree(directory)
+            raise Trouble(f"Set {stamp} is damaged: its private CA is not what was saved.")
+        return {"set": stamp, "directory": str(directory)}
 
     def put_artifacts(self, directory: Path) -> str:
         """Put a fetched set's artifacts into the service's S3; return what was done."""
@@ -626,6 +664,7 @@ def show(backup: Backup, as_json: bool) -> None:
             f"{manifest['set']}  MLflow {manifest['mlflow']}  "
             f"{sets.counted(manifest['databases'])}; {manifest['artifacts_count']} artifacts, "
             f"{sets.amount(manifest['artifacts_bytes'])}; adds {sets.amount(manifest['added'])}"
+            + ("; the private CA" if manifest.get("authority") else "")
         )
     if not found:
         print(f"There is no backup in {backup.target.place}.")
@@ -643,9 +682,10 @@ def main() -> int:
         verbs.add_parser(verb)
     verbs.add_parser("list").add_argument("--json", action="store_true")
     verbs.add_parser("verify").add_argument("set", nargs="?", metavar="SET")
-    fetch = verbs.add_parser("fetch")
-    fetch.add_argument("set", metavar="SET")
-    for action in (fetch, verbs.add_parser("artifacts")):
+    fetch, authority = verbs.add_parser("fetch"), verbs.add_parser("ca")
+    for action in (fetch, authority):
+        action.add_argument("set", metavar="SET")
+    for action in (fetch, authority, verbs.add_parser("artifacts")):
         action.add_argument("directory", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     # systemd and people stop it so: what it made for a while goes, see TemporaryDirectory.
@@ -703,6 +743,9 @@ def look(backup: Backup, arguments: argparse.Namespace) -> int:
         for stamp, wrong in damaged.items():
             print("\n  ".join([f"{stamp} is {'damaged:' if wrong else 'whole.'}", *wrong]))
         return 1 if any(damaged.values()) else 0
+    elif arguments.verb == "ca":
+        stamp = backup.named(arguments.set)
+        print(json.dumps(backup.fetch_authority(stamp, arguments.directory)))
     elif arguments.verb == "fetch":
         manifest = backup.fetch(backup.named(arguments.set), arguments.directory)
         print(json.dumps({**manifest, "directory": str(arguments.directory.absolute())}))

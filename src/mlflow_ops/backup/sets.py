@@ -152,7 +152,7 @@ def copied(
 def files(manifest: Mapping[str, Any], artifacts: Iterable[Artifact]) -> dict[str, str]:
     """Return the files below the target that a set needs, with their SHA-256."""
     stamp = manifest["set"]
-    own = [*manifest["databases"].values(), *manifest["files"]]
+    own = [*manifest["databases"].values(), *manifest["files"], *manifest.get("authority", [])]
     return {
         **{f"{stamp}/{entry['file']}": entry["sha256"] for entry in own},
         **{artifact.file: artifact.sha256 for artifact in artifacts if artifact.set},

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from .patient import CREDENTIALS, Patient, version_of
 from .report import Finding, Unseen, check, error, note, warning
-from .tls import days, distrust, handshake, reach
+from .tls import days, distrust, ends_soon, handshake, reach
 
 
 @check("proxy", "client", after=("activation",))
@@ -86,7 +86,7 @@ def certificate(p: Patient) -> Iterator[Finding]:
         )
         return
     try:
-        left = handshake(p.host, p.port, file)
+        left, lifetime = handshake(p.host, p.port, file)
     except OSError as refused:
         yield distrust(p.uri, p.host, refused, p.server_bundle, p["names_variable"], p.again)
         return
@@ -96,7 +96,7 @@ def certificate(p: Patient) -> Iterator[Finding]:
             "Anybody in between can read passwords and change models.",
             "Take it out of the environment.",
         )
-    if left < p["certificate_days"] * 86400:
+    if ends_soon(left, lifetime, p["certificate_days"]):
         yield warning(
             f"The certificate of {p.uri} has {days(left)} left.",
             "Then every client refuses the server.",

@@ -16,7 +16,7 @@ from .. import client
 from ..server import ready
 from .patient import SEARCH, SQLITE, Patient, version_of
 from .report import Finding, Unseen, check, error, give, last_line, names, note, paths, run, warning
-from .tls import days
+from .tls import days, ends_soon
 
 
 @check("database", "server", after=("installation",))
@@ -260,7 +260,7 @@ def certificates(p: Patient) -> Iterator[Finding]:
     """Whether certificates are good for a while yet, and their keys private."""
     for pattern in p["certificates"]:
         for path in paths(pattern):
-            said = run(["openssl", "x509", "-noout", "-enddate", "-in", str(path)])
+            said = run(["openssl", "x509", "-noout", "-startdate", "-enddate", "-in", str(path)])
             if said.returncode:
                 yield error(
                     f"{path} is no certificate: {last_line(said.stderr)}.",
@@ -268,14 +268,18 @@ def certificates(p: Patient) -> Iterator[Finding]:
                     f"{p.again} makes it anew; one of the team's own is in mlflow_tls_certificate.",
                 )
                 continue
-            left = ssl.cert_time_to_seconds(said.stdout.strip().partition("=")[2]) - time.time()
-            if left < p["certificate_days"] * 86400:
+            start, end = (
+                ssl.cert_time_to_seconds(line.partition("=")[2])
+                for line in said.stdout.strip().splitlines()
+            )
+            left = end - time.time()
+            if ends_soon(left, end - start, p["certificate_days"]):
                 what = f"has {days(left)} left" if left > 0 else "has expired"
                 yield Finding(
                     "warning" if left > 0 else "error",
                     f"The certificate {path} {what}.",
                     "Then whoever checks it refuses the server: every client, or its own parts.",
-                    f"{p.again} renews what the private CA signs; the team's own is "
+                    f"{p.play('renew')} renews what the private CA signs; the team's own is "
                     f"mlflow_tls_certificate in {p.variables}.",
                 )
             key = Path(path).with_suffix(".key")

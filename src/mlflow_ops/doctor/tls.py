@@ -11,6 +11,7 @@ from typing import Any
 
 from .report import TIMEOUT, Finding, error
 
+DAY = 86400
 SKEW = {"warning": 30, "error": 300}  # seconds; S3 refuses requests from 900 on
 
 
@@ -42,21 +43,30 @@ def reach(host: str, port: int) -> None:
     raise max(refusals, key=lambda refused: isinstance(refused, ConnectionRefusedError))
 
 
-def handshake(host: str, port: int, bundle: str) -> float:
-    """Shake hands with a server; return the seconds for which its certificate is good.
+def handshake(host: str, port: int, bundle: str) -> tuple[float, float]:
+    """Shake hands; return the seconds for which a server's certificate is yet good, and is in all.
 
     Raises OSError, of which ssl.SSLError is one.
     """
     context = trust(bundle)
     with socket.create_connection((host, port), TIMEOUT) as plain:
         with context.wrap_socket(plain, server_hostname=host) as secure:
-            last_day = str((secure.getpeercert() or {})["notAfter"])
-    return ssl.cert_time_to_seconds(last_day) - time.time()
+            said = secure.getpeercert() or {}
+    start, end = (ssl.cert_time_to_seconds(str(said[day])) for day in ("notBefore", "notAfter"))
+    return end - time.time(), end - start
+
+
+def ends_soon(left: float, lifetime: float, days: float) -> bool:
+    """Tell whether a certificate is near its end, and in the last third of its life.
+
+    One that is good for a short time is renewed often. In its last week each is near its end.
+    """
+    return left < max(min(days * DAY, lifetime / 3), 7 * DAY)
 
 
 def days(seconds: float) -> str:
     """Return a time in days, for people."""
-    number = int(seconds // 86400)
+    number = int(seconds // DAY)
     return "1 day" if number == 1 else f"{number} days"
 
 
@@ -72,6 +82,13 @@ def distrust(
             return error(
                 f"The certificate of {address} is not for the name {host}: {said}.", means,
                 f"Use a name that it has; or have it made for {host} ({variable}), then {again}.",
+            )  # fmt: skip
+        if refused.verify_code in (47, 48):  # OpenSSL: outside of what the CA may sign for
+            return error(
+                f"The CA of {address} may not sign for {host}, by its certificate that is trusted "
+                f"here: {said}.", means,
+                f"{again} gives this host the CA's newest certificate; another computer needs "
+                "/etc/ssl/mlflow/ca.pem of the gateway.",
             )  # fmt: skip
         if refused.verify_code == 10:
             return error(
