@@ -421,7 +421,10 @@ class Guard:
             return await send({"type": "websocket.close", "code": 1008})
         why = self.why_not(scope["method"], scope["path"], scope.get("root_path", ""))
         if not why:
-            return await self.application(scope, receive, send)
+            # Names are the same in any case, and MLflow compares them to the letter.
+            headers = [(name, value.lower() if name == b"host" else value)
+                       for name, value in scope.get("headers", ())]  # fmt: skip
+            return await self.application({**scope, "headers": headers}, receive, send)
         status, body = refusal(why)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
