@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from mlflow_ops import database
 from mlflow_ops.database import command, fit, schema
 
 PASSWORD = "p@ss:/?#[]%&' \"ä{host}"  # noqa: S105
@@ -27,24 +28,7 @@ SAID = {
         "db refuses connections on port 5433",
     ],
     "connection timeout expired": ["firewalls", "db does not answer on port 5433"],
-    FOUND + 'FATAL:  password authentication failed for user "mlflow"': [
-        "mlflow_server_database_password",
-        'user "ml/flow"',
-    ],
     FOUND + "fe_sendauth: no password supplied": ["mlflow_server_database_password"],
-    FOUND + 'FATAL:  database "runs" does not exist': [
-        "mlflow_server_database_name",
-        'CREATE DATABASE "runs" OWNER "ml/flow"',
-    ],
-    FOUND + 'FATAL:  no pg_hba.conf entry for host "192.0.2.9", user "mlflow", database "runs", '
-    "no encryption": ["mlflow_server_database_sslmode: verify-full", '"192.0.2.9"'],
-    FOUND + 'FATAL:  no pg_hba.conf entry for host "192.0.2.9", user "mlflow", database "runs", '
-    "SSL encryption": ['hostssl "runs" "ml/flow" <address of this host>/32', '"192.0.2.9"'],
-    'FATAL:  no pg_hba.conf entry for host "[local]", user "mlflow", database "runs", '
-    "no encryption": [
-        'local "runs" "ml/flow" peer',
-        "mlflow_server_database_name",
-    ],
     FOUND + "server does not support SSL, but SSL was required": [
         "mlflow_server_database_sslmode is verify-full"
     ],
@@ -56,36 +40,90 @@ SAID = {
         "mlflow_server_database_host",
         'certificate for "pg"',
     ],
-    FOUND + "FATAL:  sorry, too many clients already": [
-        "mlflow_server_workers",
-        "too many clients",
-    ],
-    FOUND + 'FATAL:  role "mlflow" is not permitted to log in': ['ALTER ROLE "ml/flow" LOGIN'],
-    FOUND + "FATAL:  the database system is starting up": [
-        "is starting up. Run the playbook again"
-    ],
     "something new": ["something new", "mlflow_server_database_*"],
 }
 
 
+# PostgreSQL's own refusals, of a server that speaks German: code and routine, words, how it is
+# asked, and what the answer must have.
+URI = (
+    f"postgresql+psycopg://{quote('ml/flow', safe='')}:{quote(PASSWORD, safe='')}@db:5433/runs"
+    "?sslmode=verify-full&sslrootcert=/etc/ssl/x.pem"
+)
+PLAIN = URI.replace("verify-full", "prefer")
+LOCAL = "postgresql+psycopg://ml%2Fflow@/runs?host=%2Frun"
+NO_ENTRY = "kein pg_hba.conf-Eintrag für Host »192.0.2.9«"
+REFUSED = {
+    ("28P01 auth_failed", "Passwort-Authentifizierung fehlgeschlagen", URI): [
+        "mlflow_server_database_password",
+        'user "ml/flow"',
+    ],
+    ("3D000 InitPostgres", "Datenbank »runs« existiert nicht", URI): [
+        "mlflow_server_database_name",
+        'CREATE DATABASE "runs" OWNER "ml/flow"',
+    ],
+    ("28000 ClientAuthentication", NO_ENTRY, PLAIN): [
+        "mlflow_server_database_sslmode: verify-full",
+        f": {NO_ENTRY}. Set",  # without SCHWERWIEGEND, and where it was found
+    ],
+    ("28000 ClientAuthentication", NO_ENTRY, URI): [
+        'hostssl "runs" "ml/flow" <address of this host>/32',
+        NO_ENTRY,
+    ],
+    ("28000 ClientAuthentication", NO_ENTRY, LOCAL): [
+        'local "runs" "ml/flow" peer',
+        "mlflow_server_database_name",
+    ],
+    ("28000 auth_failed", "Peer-Authentifizierung fehlgeschlagen", LOCAL): [
+        "the value of mlflow_server_user"
+    ],
+    ("28000 InitializeSessionUserId", "Rolle »m« existiert nicht", URI): [
+        'CREATE ROLE "ml/flow" LOGIN',
+        'ALTER ROLE "ml/flow" LOGIN',
+    ],
+    ("53300 ProcArrayAdd", "zu viele Verbindungen", URI): ["mlflow_server_workers", "zu viele"],
+    ("42501 CheckMyDatabase", "keine Berechtigung", URI): ['GRANT CONNECT ON DATABASE "runs"'],
+    ("57P03 ProcessStartupPacket", "das Datenbanksystem startet", URI): [
+        "das Datenbanksystem startet. Run the playbook again"
+    ],
+    ("XX000 anything", "etwas Neues", URI): ["etwas Neues", "mlflow_server_database_*"],
+}
+
+
 @pytest.mark.parametrize("said", SAID)
-def test_each_failure_has_a_remedy(said: str) -> None:
-    uri = (
-        f"postgresql+psycopg://{quote('ml/flow', safe='')}:{quote(PASSWORD, safe='')}@db:5433/runs"
-        "?sslmode=verify-full&sslrootcert=/etc/ssl/x.pem"
-    )
-    answer = fit.remedy("tracking", uri, said)
+def test_each_failure_has_a_remedy(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "refused", lambda _: "")
+    answer = fit.remedy("tracking", URI, said)
     for word in SAID[said]:
         assert word in answer
     assert "p@ss" not in answer
     assert "{" not in answer
 
 
-def test_authentication_has_a_database_of_its_own() -> None:
-    answer = fit.remedy(
-        "auth", "postgresql+psycopg://m@/u?host=%2Frun", 'database "u" does not exist'
-    )
-    assert "mlflow_server_auth_database" in answer
+@pytest.mark.parametrize("code, words, uri", REFUSED)
+def test_a_refusal_is_known_by_its_code(
+    code: str, words: str, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "refused", lambda _: code)
+    answer = fit.remedy("tracking", uri, f"{FOUND}SCHWERWIEGEND:  {words}")
+    for word in REFUSED[code, words, uri]:
+        assert word in answer
+
+
+def test_authentication_has_a_database_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "refused", lambda _: "3D000 InitPostgres")
+    assert "mlflow_server_auth_database" in fit.remedy("auth", LOCAL, "nicht da")
+
+
+TRACED = (
+    '2026-11-28 02:53:29.142844\tB\t115\tErrorResponse\t S "SCHWERWIEGEND" V "FATAL" C "28P01" '
+    'M "für »mlflow« C "99999" R "no"" F "auth.c" L "326" R "auth_failed" \\x00\n'
+)
+
+
+def test_the_code_is_read_off_the_trace() -> None:
+    """And not off what the server says of a name that somebody has chosen."""
+    assert database.REFUSED.findall(TRACED) == [("28P01", "auth_failed")]
 
 
 def test_to_look_at_a_database_leaves_nothing(tmp_path: Path) -> None:

@@ -101,6 +101,20 @@ def test_a_refusal_is_one_of_mlflows_errors() -> None:
     assert answered({"type": "http", "method": "GET", "path": "/health"}) == []
 
 
+def test_a_name_is_the_same_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow compares it to the letter, with names in lower case."""
+    told: list[list[tuple[bytes, bytes]]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        told.append(scope["headers"])
+
+    headers = [(b"host", b"Team1:5000"), (b"authorization", b"Basic QWRh")]
+    scope = {"type": "http", "method": "GET", "path": "/health", "headers": headers}
+    monkeypatch.setattr(GUARD, "application", application)
+    answered(scope)
+    assert told == [[(b"host", b"team1:5000"), (b"authorization", b"Basic QWRh")]]
+
+
 def test_prefixes_are_taken_off_as_the_routers_do() -> None:
     prefixed = guard.Guard(nothing, TABLE, "/team")
     assert prefixed.why_not("GET", "/team/health") == ""

@@ -36,6 +36,7 @@ def test_every_question_has_an_answer(tmp_path: Path, monkeypatch: pytest.Monkey
         "free": [str(tmp_path / "not/there/yet")], "installation": True, "keeps_addresses": False,
         "machine": True,
         "nginx": True, "pairs": [], "paths": [], "ports": [], "python_modules": ["json", "no_such"],
+        "resolve": ["https://localhost:5000", "https://[2001:db8::7]/", "https://team.invalid"],
         "texts": [], "tools": "/usr/local/lib/mlflow/current", "units": {},
         "users": [ME, "nobody-of-that-name"], "ways": {},
     }  # fmt: skip
@@ -53,6 +54,7 @@ def test_every_question_has_an_answer(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found["users"]["nobody-of-that-name"] == {"exists": False, "person": False}
     assert found["users"][ME]["exists"]
     assert found["keeps_addresses"]
+    assert found["unresolved"] == ["team.invalid"]
     assert found["installation"] == here.facts() and here.user == ME
 
 
@@ -466,15 +468,52 @@ def test_what_sites_include(tmp_path: Path) -> None:
     assert nginx.includes(tmp_path / "absent") == []
 
 
-def test_only_debians_page_is_debians(tmp_path: Path) -> None:
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Debian's page as its package brought it, and served."""
+    available, enabled = tmp_path / "sites-available/default", tmp_path / "sites-enabled/default"
+    for place in (available, enabled):
+        place.parent.mkdir()
+    available.write_text("server { listen 80 default_server; }")
+    enabled.symlink_to(available)
+    brought = hashlib.md5(available.read_bytes(), usedforsecurity=False).hexdigest()
+    monkeypatch.setattr(nginx, "WELCOME", enabled)
+    monkeypatch.setattr(nginx, "AVAILABLE", available)
+    monkeypatch.setattr(nginx, "packaged", {str(available): brought}.get)
+    return enabled
+
+
+def test_only_debians_page_is_debians(page: Path) -> None:
     """Whoever has put a file in its place keeps it."""
-    page = tmp_path / "default"
-    assert not nginx.welcomes(page)
-    page.write_text("server {}")
-    assert not nginx.welcomes(page)
+    assert nginx.state()["welcome_page"] and not nginx.state()["own_page"]
+    assert nginx.state()["defaults"] == []  # it goes
     page.unlink()
-    page.symlink_to("/etc/nginx/sites-available/default")
-    assert nginx.welcomes(page)
+    assert not nginx.state()["welcome_page"]
+    page.write_text("server {}")
+    assert not nginx.state()["welcome_page"]
+
+
+def test_an_edited_page_is_somebodys_site(page: Path) -> None:
+    """And of which ports it is the default server, since there can be one."""
+    page.resolve().write_text("""
+    server { listen 80; listen [::]:443 ssl default_server; server_name own; }
+    server { # listen 8080 default_server;
+        listen 127.0.0.1:5001 default; listen 192.0.2.7 default_server;
+        listen [2001:db8::7] default_server;
+    }""")
+    found = nginx.state()
+    assert (found["welcome_page"], found["own_page"]) == (False, True)
+    assert found["defaults"] == [80, 443, 5001]
+    page.unlink()
+    assert nginx.state()["own_page"] and nginx.state()["defaults"] == []
+
+
+def test_what_a_package_brought_is_asked_of_dpkg(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "\n /etc/default/nginx 8f\n /etc/nginx/sites-available/default 1b obsolete\n"
+    done = subprocess.CompletedProcess([], 0, stdout=said)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    assert nginx.packaged("/etc/nginx/sites-available/default") == "1b"
+    assert nginx.packaged("/etc/nginx") == ""
 
 
 # MLflow -------------------------------------------------------------------------------------------

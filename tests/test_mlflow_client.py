@@ -25,7 +25,7 @@ TRUST = ["MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"]
 GIVEN = {
     "mlflow_client_environment": "/opt/mlflow/current",
     "mlflow_client_store": "server",
-    "mlflow_client_tracking_uri": "https://mlflow.example.com",
+    "mlflow_client_tracking_uri": "https://localhost",
 }
 
 Play = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -78,7 +78,7 @@ def test_everything_leads_to_the_server(play: Play, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = exported(tmp_path / "client/activate")
     expected = {
-        "MLFLOW_TRACKING_URI": "https://mlflow.example.com",
+        "MLFLOW_TRACKING_URI": "https://localhost",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         **dict.fromkeys(TRUST, f"{tmp_path}/client/ca-bundle.pem"),
@@ -202,6 +202,10 @@ BAD_INPUT: dict[str, tuple[dict[str, object], list[str]]] = {
     "a password in the address": (
         {"mlflow_client_tracking_uri": "https://ada:hush@mlflow.example.com"},
         ["mlflow_client_tracking_uri"],
+    ),
+    "a name that this host does not know": (
+        {"mlflow_client_tracking_uri": "https://mlflow.invalid:8443/team"},
+        ["mlflow_client_tracking_uri", "getent ahosts mlflow.invalid", "/etc/hosts"],
     ),
     "a path for a CA": ({"mlflow_client_ca": "/etc/ssl/ca.pem"}, ["mlflow_client_ca", "PEM"]),
     "a key for a CA": (

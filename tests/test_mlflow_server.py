@@ -118,8 +118,11 @@ def test_names_with_and_without_port(render: Render) -> None:
         assert {name, f"{name}:5000"} <= {*hosts}
     assert "192.0.2.20" not in hosts
     assert "http://team1:5000" in names["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
-    opened = settings(render("server.env", mlflow_server_host="0.0.0.0"))  # noqa: S104
-    assert "192.0.2.20:5000" in opened["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    other = {"mlflow_server_allowed_hosts": ["Alias.Example", "2001:DB8::7", "[2001:db8::8]"]}
+    opened = settings(render("server.env", mlflow_server_host="0.0.0.0", **other))  # noqa: S104
+    hosts = opened["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    for name in ("192.0.2.20", "alias.example", "[2001:db8::7]", "[2001:db8::8]"):
+        assert {name, f"{name}:5000"} <= {*hosts}
 
 
 @pytest.mark.parametrize(
@@ -358,6 +361,32 @@ with socket.socket() as own:
 """
     )
     assert done.stdout == "127.0.0.1\n", done.stderr
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_everywhere_is_ipv4_and_ipv6(both: bool) -> None:
+    """As uvicorn and gunicorn are told; on a kernel without IPv6, IPv4 alone."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told = {"MLFLOW_HOST": "::", "MLFLOW_PORT": str(port)}
+    done = served(f"""
+import os, socket
+both = {both} and socket.has_dualstack_ipv6()
+socket.has_dualstack_ipv6 = lambda: both
+place = serve.everywhere({told!r})
+assert os.get_inheritable(place.fileno()) and place.fileno() > 2
+for command in (["uvicorn"], ["gunicorn", "-b", "[::]:{port}"]):
+    print(*serve.adapted([*command, "app"], {told!r}, place))
+listening = socket.socket(fileno=os.dup(place.fileno()))
+listening.listen()
+for address in ["127.0.0.1"] + ["::1"] * both:
+    socket.create_connection((address, {port})).close()
+print(place.fileno())
+""")
+    assert not done.returncode, done.stderr
+    uvicorn, gunicorn, number = done.stdout.splitlines()
+    assert f" --fd {number} " in uvicorn
+    assert f" -b fd://{number} " in gunicorn
 
 
 def test_what_is_not_localhost_holds_nothing() -> None:

@@ -225,6 +225,13 @@ def test_mutual_tls(sites: dict[str, str]) -> None:
     assert "proxy_ssl_name server1;" in sites["one tls"]
 
 
+def test_mlflow_hears_names_as_it_compares_them(sites: dict[str, str]) -> None:
+    """nginx has `$host` in lower case and without a port; `$http_host` is as the client said it."""
+    site = sites["debian13"]
+    assert "\nproxy_set_header Host $host;" in site
+    assert "$http_host" not in site
+
+
 def test_limits_can_be_lifted(sites: dict[str, str]) -> None:
     """0 means that there is none, and nothing of it is left."""
     assert "rate=500r/s" in sites["debian13"]

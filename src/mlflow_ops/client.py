@@ -128,7 +128,8 @@ class Server:
         self.unix = settings.get("MLFLOW_LISTEN_SOCKET", "")
         self.port = int(settings.get("MLFLOW_PORT", "5000"))
         host = settings.get("MLFLOW_HOST", "127.0.0.1")
-        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 asked, not bound
+        # `::` is every address of both kinds (serve.py), and IPv4's loopback every host has.
+        self.host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 asked, not bound
         self.headers = {"Host": f"localhost:{self.port}"}
         auth = authentication(settings)
         if auth.get("admin_password"):

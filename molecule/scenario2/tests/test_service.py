@@ -112,6 +112,7 @@ def test_idle_memory(root: Run) -> None:
     "name, status",
     [
         ("localhost:5000", "200"),
+        ("LocalHost:5000", "200"),
         ("127.0.0.1", "200"),
         ("localhost:8080", "200"),  # the near end of an SSH tunnel
         ("evil.example", "403"),

@@ -1,5 +1,6 @@
 """What the server's host shows to others: one name over TLS, SSH, and nothing else."""
 
+import json
 import re
 import socket
 import ssl
@@ -52,6 +53,37 @@ def test_other_names_are_refused(lab: Lab) -> None:
     assert "curl: (52)" in curl(lab, *evil, "http://evil.example.org/")
     said = curl(lab, "-H", "Host: evil.example.org", f"https://{SERVER}/")
     assert said.split()[0] in ("421", "400", "403") or "curl: (52)" in said or "curl: (92)" in said
+
+
+@pytest.mark.parametrize("name", [f"{SERVER}:443", SERVER.upper(), f"{SERVER.title()}.:443"])
+def test_its_name_is_its_name_however_it_is_written(lab: Lab, name: str) -> None:
+    """Exporters of OTLP in Go and Java say the port."""
+    ada = f"ada:{lab.variables['vault_mlflow_users']['ada']}"
+    url = f"https://{SERVER}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    script = f"""
+. /opt/mlflow/client/activate
+curl -s -o /dev/null -w '%{{http_code}}' --cacert "$REQUESTS_CA_BUNDLE" -H 'Host: {name}' -K - \\
+    '{url}' <<'END'
+user = {json.dumps(ada)}
+END
+"""
+    assert lab.ssh(OTHER, script).strip() == "200"
+
+
+def test_an_edited_default_site_stays(lab: Lab) -> None:
+    """It is somebody's; but there is one default server of a port, which is nobody's name."""
+    page, link = "/etc/nginx/sites-available/default", "/etc/nginx/sites-enabled/default"
+    site = "server { listen 80; server_name wiki.example.com; return 204; }"
+    rival = site.replace("80", "80 default_server")
+    gateway = ("scenario3.yml", "--limit", SERVER, "--skip-tags", "smoke", "--check")
+    lab.root(SERVER, f"cp -p {page} /root/; echo '{rival}' > {page}; ln -s {page} {link}")
+    try:
+        said = " ".join(lab.play(*gateway, code=2).split())
+        assert "the default server of port 80" in said and "Nothing was changed" in said
+        lab.root(SERVER, f"echo '{site}' > {page}")
+        assert "changed=0" in lab.play(*gateway)
+    finally:
+        lab.root(SERVER, f"rm {link}; mv /root/default {page}")
 
 
 def test_metrics_are_closed(lab: Lab) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
+import time
 from pathlib import Path
 from typing import Any
 
 SQLITE = "sqlite:///"
+
+PATIENCE = 10  # seconds that a server may take to answer
 
 DRIVER = re.compile(r"\+psycopg2?(?=://)")  # which SQLAlchemy wants in an address, and nobody else
 
@@ -36,7 +41,39 @@ def connect(uri: str) -> Any:
     """Return a connection to a PostgreSQL database, with exactly the credentials of its address."""
     import psycopg
 
-    return psycopg.connect(DRIVER.sub("", uri, count=1), connect_timeout=10)
+    return psycopg.connect(DRIVER.sub("", uri, count=1), connect_timeout=PATIENCE)
+
+
+WRONG_PASSWORD = "28P01"  # noqa: S105 a code
+
+# In a trace of libpq: the code, and the routine of the server that gave it. The words come between.
+REFUSED = re.compile(r'\tErrorResponse\t .*? C "(\w{5})".* R "(\w+)"')
+
+
+def refused(uri: str) -> str:
+    """Return by which SQLSTATE a server refuses a connection, and its routine; else ''.
+
+    Its words are in whatever language it speaks. libpq keeps the code of a connection that fails to
+    itself, but writes what it hears into a trace, which stays in memory here.
+    """
+    from psycopg import pq
+
+    trace = os.memfd_create("trace")
+    connection = pq.PGconn.connect_start(DRIVER.sub("", uri, count=1).encode())
+    try:
+        connection.trace(os.dup(trace))
+        deadline, over = time.monotonic() + PATIENCE, (pq.PollingStatus.OK, pq.PollingStatus.FAILED)
+        while (state := connection.connect_poll()) not in over and time.monotonic() < deadline:
+            reads = state == pq.PollingStatus.READING
+            reading, writing = [connection.socket] * reads, [connection.socket] * (not reads)
+            select.select(reading, writing, [], PATIENCE)
+    finally:
+        connection.untrace()  # which writes the rest of it
+        connection.finish()
+        with os.fdopen(trace, errors="replace") as heard:
+            heard.seek(0)
+            said = REFUSED.findall(heard.read())
+    return " ".join(said[-1]) if said else ""
 
 
 def tables(connection: Any) -> set[str]:

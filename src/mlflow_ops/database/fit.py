@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .. import remedies
-from . import tables
+from . import WRONG_PASSWORD, refused, tables
 
 # Which variable names the database, with PostgreSQL.
 NAMES = {"tracking": "mlflow_server_database_name", "auth": "mlflow_server_auth_database"}
 
-# What PostgreSQL or its driver says when a connection fails, and what to do. The first counts.
+# What the driver says when a connection fails, and what to do. The first counts. It is libpq, which
+# speaks English in a process that sets no language.
 REMEDIES = {
     "failed to resolve host|could not translate host name": (
         "the name {host} does not resolve there. Set mlflow_server_database_host to a name that it "
@@ -62,55 +64,55 @@ REMEDIES = {
     "no password supplied": (
         'it wants a password of user "{user}". Set mlflow_server_database_password.'
     ),
-    "password authentication failed": (
-        'it does not accept this password of user "{user}". Set mlflow_server_database_password or '
-        "mlflow_server_database_user."
-    ),
-    "Peer authentication failed": (
-        'the Unix socket admits system user and role of one name, and the role is "{user}". Set '
-        "mlflow_server_database_user to the value of mlflow_server_user."
-    ),
-    r'no pg_hba.conf entry for host "\[local\]"': (
-        'on its Unix socket it does not admit user "{user}" to database "{database}". Set {name} '
-        "or mlflow_server_database_user; or have the DBA add to pg_hba.conf: "
-        'local "{database}" "{user}" peer'
-    ),
-    "no pg_hba.conf entry.*no encryption": (
-        "it does not admit this host, this user or a connection without TLS: {said}. Set "
-        "mlflow_server_database_sslmode: verify-full; or have the DBA add a line to pg_hba.conf."
-    ),
-    "no pg_hba.conf entry|pg_hba.conf rejects": (
-        "it does not admit this host and user: {said}. Have the DBA add to pg_hba.conf: "
-        'hostssl "{database}" "{user}" <address of this host>/32 scram-sha-256'
-    ),
-    "is not permitted to log in": (
-        'user "{user}" may not log in. Set mlflow_server_database_user, or have the DBA run: '
-        'ALTER ROLE "{user}" LOGIN;'
-    ),
-    'role ".*" does not exist': (
-        'it has no user "{user}". Set mlflow_server_database_user, or have the DBA '
-        'run: CREATE ROLE "{user}" LOGIN; and set its password with: \\password "{user}"'
-    ),
-    'database ".*" does not exist': (
-        'it has no database "{database}". Set {name}, or have the DBA run: '
-        'CREATE DATABASE "{database}" OWNER "{user}" ENCODING \'UTF8\' TEMPLATE template0;'
-    ),
-    "permission denied for database": (
-        'user "{user}" may not connect to database "{database}". Have the DBA run: '
-        'GRANT CONNECT ON DATABASE "{database}" TO "{user}";'
-    ),
-    "too many connections|too many clients|remaining connection slots": (
-        "all its connections are in use: {said}. Have the DBA raise the limit; or lower "
-        "mlflow_server_workers, mlflow_server_database_pool_size or "
-        "mlflow_server_database_max_overflow."
-    ),
-    "database system is|not yet accepting connections": (
-        "{said}. Run the playbook again when it is up."
-    ),
     "server closed the connection unexpectedly": (
         "{host}:{port} hangs up. Set mlflow_server_database_host and mlflow_server_database_port; "
         "a proxy or firewall in between may be the cause too."
     ),
+}
+
+# What PostgreSQL itself refuses a connection with, in whatever language: SQLSTATE, the routine that
+# says so, and how it was asked: over its Unix socket, without TLS, or with it.
+REFUSALS = {
+    f"^{WRONG_PASSWORD}": (
+        'it does not accept this password of user "{user}". Set mlflow_server_database_password or '
+        "mlflow_server_database_user."
+    ),
+    "^28000 auth_failed local": (
+        'the Unix socket admits system user and role of one name, and the role is "{user}". Set '
+        "mlflow_server_database_user to the value of mlflow_server_user."
+    ),
+    "^28000 ClientAuthentication local": (
+        'on its Unix socket it does not admit user "{user}" to database "{database}". Set {name} '
+        "or mlflow_server_database_user; or have the DBA add to pg_hba.conf: "
+        'local "{database}" "{user}" peer'
+    ),
+    "^28000 ClientAuthentication plain": (
+        "it does not admit this host, this user or a connection without TLS: {said}. Set "
+        "mlflow_server_database_sslmode: verify-full; or have the DBA add a line to pg_hba.conf."
+    ),
+    "^28000 (ClientAuthentication|auth_failed)": (
+        "it does not admit this host and user: {said}. Have the DBA add to pg_hba.conf: "
+        'hostssl "{database}" "{user}" <address of this host>/32 scram-sha-256 (/128 for IPv6)'
+    ),
+    "^28000": (
+        'it has no user "{user}" who may log in: {said}. Set mlflow_server_database_user, or have '
+        'the DBA run: CREATE ROLE "{user}" LOGIN; (ALTER ROLE "{user}" LOGIN; where it is there), '
+        'and set its password with: \\password "{user}"'
+    ),
+    "^3D000": (
+        'it has no database "{database}". Set {name}, or have the DBA run: '
+        'CREATE DATABASE "{database}" OWNER "{user}" ENCODING \'UTF8\' TEMPLATE template0;'
+    ),
+    "^42501": (
+        'user "{user}" may not connect to database "{database}". Have the DBA run: '
+        'GRANT CONNECT ON DATABASE "{database}" TO "{user}";'
+    ),
+    "^53300": (
+        "all its connections are in use: {said}. Have the DBA raise the limit; or lower "
+        "mlflow_server_workers, mlflow_server_database_pool_size or "
+        "mlflow_server_database_max_overflow."
+    ),
+    "^(57P0|55000)": "{said}. Run the playbook again when it is up.",
 }
 
 
@@ -122,8 +124,8 @@ def remedy(kind: str, uri: str, error: str) -> str:
     """Return what to do about a connection that failed: a sentence with the variable to change."""
     parts = urlsplit(uri)
     options = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    # The server's own words, without where the driver found it.
-    said = error.strip().splitlines()[0].rpartition("FATAL: ")[2].rpartition(" failed: ")[2].strip()
+    # The server's own words, without how grave it finds that and where the driver found it.
+    said = error.strip().splitlines()[0].rpartition(" failed: ")[2]
     facts = {
         "host": parts.hostname or options.get("host", ""),
         "port": parts.port or options.get("port", "5432"),
@@ -132,12 +134,14 @@ def remedy(kind: str, uri: str, error: str) -> str:
         "name": NAMES[kind],
         "ca": options.get("sslrootcert", "system"),
         "sslmode": options.get("sslmode", ""),
-        "said": said,
+        "said": re.sub(r"^\S+:  ", "", said),
     }
-    return (
-        remedies.remedy(error, REMEDIES).format(**facts)
-        or f"{error} Look at the mlflow_server_database_* variables."
-    )
+    found = remedies.remedy(error, REMEDIES)
+    if not found and (code := refused(uri)):
+        plain = options.get("sslmode") in ("disable", "prefer")
+        how = "local" if not parts.hostname else "plain" if plain else "tls"
+        found = remedies.remedy(f"{code} {how}", REFUSALS)
+    return found.format(**facts) or f"{error} Look at the mlflow_server_database_* variables."
 
 
 def check_fit(kind: str, uri: str, connection: Any, connections: dict[str, int]) -> None:

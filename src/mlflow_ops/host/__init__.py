@@ -74,6 +74,7 @@ ANSWERS: dict[str, Callable[[Any], Facts]] = {
     "paths": lambda asked: {"paths": files.places(asked)},
     "ports": ports.listeners,
     "python_modules": lambda names: {"python_modules": python_modules(names)},
+    "resolve": lambda urls: {"unresolved": machine.unresolved(urls)},
     "texts": lambda paths: {"texts": {path: files.text(path) for path in paths}},
     "tools": lambda current: {"tools": mlflow.tools(Path(current))},
     "units": lambda asked: {"units": units.states(asked)},

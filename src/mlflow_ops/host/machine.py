@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import TypedDict
+from urllib.parse import urlsplit
+from urllib.request import (  # type: ignore[attr-defined]
+    getproxies_environment,
+    proxy_bypass_environment,
+)
 
 
 class Machine(TypedDict):
@@ -14,7 +20,7 @@ class Machine(TypedDict):
         cores: those that a process here may use.
         memory_mb: all of it, in MB.
         names: its own, but localhost.
-        addresses: the IPv4 addresses that its name and its default route have.
+        addresses: those that its name and its default routes have.
     """
 
     cores: int
@@ -23,20 +29,36 @@ class Machine(TypedDict):
     addresses: list[str]
 
 
+# To connect a UDP socket sends nothing: it asks which address of the host would be used.
+ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
 def addresses() -> list[str]:
-    """Return the IPv4 addresses that the host's name and its default route have."""
+    """Return the addresses that the host's name and its default routes have, but loopback's."""
     try:
-        entries = socket.getaddrinfo(socket.gethostname(), 0, socket.AF_INET)
-        found = {str(entry[4][0]) for entry in entries}
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), 0)}
     except OSError:
         found = set()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+    for family, there in ELSEWHERE.items():
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as route:
+            route.connect((there, 9))
+            found.add(str(route.getsockname()[0]))
+    return sorted(address for address in found if "%" not in address and address != "::1")
+
+
+def unresolved(urls: list[str]) -> list[str]:
+    """Return the hosts of addresses that this one cannot resolve, and no proxy of its would."""
+    found, proxies = [], getproxies_environment()
+    for url in urls:
+        place = urlsplit(url)
+        name = place.hostname or ""
+        if proxies.get(place.scheme) and not proxy_bypass_environment(name, proxies):
+            continue
         try:
-            route.connect(("192.0.2.1", 9))  # sends nothing: it asks which address would be used
-            found.add(route.getsockname()[0])
-        except OSError:
-            pass
-    return sorted(found)
+            socket.getaddrinfo(name, None)
+        except (OSError, UnicodeError):
+            found.append(name)
+    return found
 
 
 def cores() -> int:

@@ -750,6 +750,7 @@ def apply(asked: Asked) -> dict[str, Any]:
     """Do what is asked for; return what was done."""
     answer: dict[str, Any] = {"actions": [], "error": ""}
     host = Host(Path(asked["root"]))
+    os.umask(0o022)  # others pass through these directories; what is closed has a mode that says so
     try:
         with contextlib.nullcontext() if asked["check"] else alone(host):
             (withdraw if asked["state"] == "absent" else deploy)(host, asked, answer)

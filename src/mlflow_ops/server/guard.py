@@ -471,7 +471,10 @@ class Guard:
             if found != HTTPStatus.OK:
                 body, header = NO_LOGIN[found]
                 return await answer(scope, send, found, body, header)
-        return await self.application(scope, receive, send)
+        # Names are the same in any case, and MLflow compares them to the letter.
+        headers = [(name, value.lower() if name == b"host" else value)
+                   for name, value in scope.get("headers", ())]  # fmt: skip
+        return await self.application({**scope, "headers": headers}, receive, send)
 
 
 async def answer(

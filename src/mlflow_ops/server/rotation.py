@@ -37,7 +37,7 @@ from urllib.parse import unquote, urlsplit
 
 from .. import installation, program
 from ..client import Server
-from ..database import connect
+from ..database import WRONG_PASSWORD, connect, refused
 from ..host import units
 from ..settings import authentication, read_file, rotation, with_password
 
@@ -241,8 +241,8 @@ def refuses_database(uri: str) -> bool:
 
     try:
         connect(uri).close()
-    except psycopg.OperationalError as error:
-        return "password authentication failed" in str(error)
+    except psycopg.OperationalError:
+        return refused(uri).startswith(WRONG_PASSWORD)
     return False
 
 

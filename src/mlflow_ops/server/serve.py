@@ -54,26 +54,57 @@ def patient() -> list[str]:
     return []
 
 
-def adapted(command: list[str], settings: Mapping[str, str]) -> list[str]:
+def everywhere(settings: Mapping[str, str]) -> socket.socket | None:
+    """Bind the port for IPv4 and IPv6 alike, which is what `::` says here; nothing for others.
+
+    uvicorn would do so with several workers, and with one take IPv6 alone; and a kernel without
+    IPv6 would have neither.
+    """
+    if settings.get("MLFLOW_HOST") != "::" or settings.get("MLFLOW_LISTEN_SOCKET"):
+        return None
+    both, port = socket.has_dualstack_ipv6(), int(settings.get("MLFLOW_PORT", "5000"))
+    place = socket.socket(socket.AF_INET6 if both else socket.AF_INET)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if both:
+        place.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    try:
+        place.bind(("::" if both else "", port))
+    except OSError as error:
+        raise SystemExit(f"mlflow-serve: Port {port} cannot be had: {error.strerror}.") from error
+    place.set_inheritable(True)
+    return place
+
+
+def adapted(
+    command: list[str], settings: Mapping[str, str], place: socket.socket | None = None
+) -> list[str]:
     """Return the web server's command with the guard, a bounded stop, and the listener that is set.
 
     MLflow 3 runs uvicorn, MLflow 2 gunicorn, which has no guard; the application is the last
     argument of both.
+
+    Args:
+        command: what MLflow would run.
+        settings: its own and ours.
+        place: what is bound already; the web server listens there.
     """
     *options, application = command
-    socket = settings.get("MLFLOW_LISTEN_SOCKET", "")
+    path = settings.get("MLFLOW_LISTEN_SOCKET", "")
     if "gunicorn" in options:
         options += ["--graceful-timeout", str(GRACE)]
-        if socket:
-            options[options.index("-b") + 1] = f"unix:{socket}"
+        if path or place:
+            listener = f"fd://{place.fileno()}" if place else f"unix:{path}"
+            options[options.index("-b") + 1] = listener
     else:
         application = GUARD
         options += ["--app-dir", str(ROOT), "--timeout-graceful-shutdown", str(GRACE)]
         options += patient()
         if "--factory" not in options:
             options.append("--factory")
-        if socket:
-            options += ["--uds", socket]
+        if path:
+            options += ["--uds", path]
+        if place:
+            options += ["--fd", str(place.fileno())]
     if certificate := settings.get("MLFLOW_LISTEN_TLS_CERTIFICATE"):
         for name, value in {
             "certfile": certificate,
@@ -121,6 +152,7 @@ def held(settings: Mapping[str, str], patience: float = PATIENCE) -> socket.sock
 def main() -> None:
     """Hand over to MLflow's own command line."""
     twin = held(os.environ)  # for as long as this process lives, whatever it becomes
+    place = everywhere(os.environ)
     start_child = START_CHILD.get()
     # With job execution the waiting process is of use: it owns the job runner.
     keep_parent = os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true") != "false"
@@ -129,8 +161,10 @@ def main() -> None:
         if "uvicorn" not in command and not VERSION.get().startswith("2."):
             raise SystemExit("mlflow-serve: the guard needs uvicorn; unset MLFLOW_GUNICORN_OPTS.")
         extra_env = {**extra_env, "MLFLOW_GUARD_APPLICATION": command[-1]}
-        command = adapted(command, os.environ)
+        command = adapted(command, os.environ, place)
         if keep_parent:
+            if place:
+                options["pass_fds"] = [place.fileno()]
             return start_child(command, extra_env=extra_env, **options)
         os.execve(command[0], command, {**os.environ, **extra_env})  # noqa: S606 no shell is wanted
 
