@@ -1,10 +1,12 @@
-"""Write the variable tables of the roles' README files, and docs/variables.md, from the specs.
+"""Write the variable tables of the roles' README files, docs/variables.md and docs/security.md.
 
 `python docs/generate.py` writes, `--check` only says what is out of date (exit code 1).
-The one source is each role's meta/argument_specs.yml, which Ansible itself checks at run time.
+The one source of variables is each role's meta/argument_specs.yml, which Ansible itself checks at
+run time. security.md comes from security.yml, and from the guard's table.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+TABLES = "<!-- tables -->"  # up to the end of security.md
 START, END = "<!-- variables -->", "<!-- /variables -->"
 
 
@@ -62,6 +65,75 @@ def role_table(role: Path) -> str:
     return "\n\n".join(parts)
 
 
+def rows(heading: list[str], lines: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    every = [heading, ["---"] * len(heading), *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in every)
+
+
+def code(text: str) -> str:
+    """Return text as Markdown shows code in a table."""
+    return "`{}`".format(text.replace("|", "\\|"))
+
+
+def families() -> dict[str, list[str]]:
+    """Return the guard's families of routes by heading, and of each who may use it."""
+    found: dict[str, list[str]] = {}
+    heading = ""
+    for line in (ROOT / "src/mlflow_ops/server/guard_routes.txt").read_text().splitlines():
+        if line.startswith("# ---"):
+            heading = re.split(r"\. ?|\. \(", line.removeprefix("# --- "))[0]
+            found[heading] = []
+        elif heading and line.startswith("[") and (who := line.strip("[]")) not in found[heading]:
+            found[heading].append(who)
+    return found
+
+
+def security() -> str:
+    """Return the tables of docs/security.md.
+
+    Raises:
+        ValueError: a family of routes has no test, or a test no family.
+    """
+    told = yaml.safe_load((ROOT / "docs/security.yml").read_text())
+    if told["routes"].keys() != families().keys():
+        odd = sorted(told["routes"].keys() ^ families().keys())
+        raise ValueError(f"docs/security.yml and guard_routes.txt differ: {'; '.join(odd)}.")
+    sockets = [
+        [
+            "<br>".join(map(code, one["listens"])), code(one["unit"]),
+            ", ".join(one["where"]) + (f", with {one['with']}" if "with" in one else ""),
+            one["who"], code(one["test"]),
+        ]
+        for one in told["sockets"]
+    ]  # fmt: skip
+    routes = [
+        [heading, "<br>".join(who), code(told["routes"][heading])]
+        for heading, who in families().items()
+    ]
+    units = [
+        [code(name), one["runs_as"], str(one["at_most"]), code(one["test"])]
+        for name, one in told["units"].items()
+    ]
+    looser = [
+        [code(name), code(f"{setting}={value}"), why]
+        for name, one in told["units"].items()
+        for setting, (value, why) in one.get("looser", {}).items()
+    ]
+    return "\n\n".join(
+        [
+            "## What listens",
+            rows(["socket", "unit", "where", "who may use it", "a test says so"], sockets),
+            "## What the server is asked",
+            rows(["routes", "who may use them", "a test says so"], routes),
+            "## What units are kept from",
+            rows(["unit", "runs as", "exposure, at most", "measured by"], units),
+            "### What is looser than the rest, and why",
+            rows(["unit", "line", "why"], looser),
+        ]
+    )
+
+
 def documents() -> dict[Path, str]:
     """Return every generated document with the text that it should have.
 
@@ -81,6 +153,9 @@ def documents() -> dict[Path, str]:
             raise ValueError(f"{readme.relative_to(ROOT)} lacks the lines {START} and {END}.")
         result[readme] = f"{head}{START}\n{role_table(role)}\n{END}{tail}"
         everything.append(f"## {role.name}\n\n{role_table(role)}")
+    page = ROOT / "docs/security.md"
+    head, start, _ = page.read_text().partition(TABLES)
+    result[page] = f"{head}{start}\n{security()}\n"
     result[ROOT / "docs/variables.md"] = "\n\n".join(everything) + "\n"
     return result
 

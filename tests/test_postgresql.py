@@ -1,7 +1,9 @@
 """The role postgresql: what its templates say, what it refuses, and what it asks of a cluster."""
 
+import getpass
 import hashlib
 import json
+import os
 import pwd
 import socket
 import subprocess
@@ -222,6 +224,54 @@ def test_a_file_is_in_order_with_its_owner_and_mode(
         expected = hashlib.sha256(b"local all\n").hexdigest() if in_order else ""
         assert postgresql.digest(file, mode) == expected
     assert postgresql.digest(tmp_path / "absent", "0640") == ""
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_its_files_are_written_as_postgres(
+    check: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whose directory it is: root would follow a link there. One that is in order is left alone."""
+    asked = postgresql.Asked(
+        port=5432,
+        files={"conf.d/mlflow.conf": "0644", "pg_hba.conf": "0640"},
+        texts={"conf.d/mlflow.conf": "port = 5432\n", "pg_hba.conf": "local all\n"},
+    )
+    cluster = postgresql.Cluster(f"15 main 5432 online postgres {tmp_path} /log")
+    cluster.config = tmp_path
+    (tmp_path / "pg_hba.conf").write_text("host all\n")
+    digests = {tmp_path / "conf.d/mlflow.conf": hashlib.sha256(b"port = 5432\n").hexdigest()}
+    monkeypatch.setattr(postgresql, "POSTGRES", getpass.getuser())
+    monkeypatch.setattr(postgresql, "digest", lambda file, _: digests.get(file, ""))
+    ran: list[tuple[str, ...]] = []
+
+    def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        ran.append((*command[:3], command[-2], command[-1], stdin))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(postgresql, "run", run)
+    steps = postgresql.Steps(act=not check)
+    file = str(tmp_path / "pg_hba.conf")
+    assert postgresql.write(cluster, asked, steps) == [
+        {"before_header": file, "before": "host all\n", "after": "local all\n"}
+    ]
+    written = ("runuser", "--user=postgres", "--", file, "0640", "local all\n")
+    assert ran == ([] if check else [written])
+    assert steps.taken == [f"wrote {file}"]
+
+
+def test_no_link_of_postgres_is_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor is a pipe of its making waited for: root would show what is not for it to read."""
+    monkeypatch.setattr(postgresql, "POSTGRES", getpass.getuser())
+    (tmp_path / "secret").write_text("of root alone\n")
+    os.mkfifo(tmp_path / "pipe")
+    for name, leads_to in (("log", "secret"), ("postmaster.pid", "pipe")):
+        (tmp_path / name).symlink_to(leads_to)
+    os.mkfifo(tmp_path / "15.log")
+    for log in ("log", "15.log"):
+        cluster = postgresql.Cluster(f"15 main 5432 online postgres {tmp_path} {tmp_path / log}")
+        assert cluster.last_words() == f"The end of {tmp_path / log}:"
+        assert cluster.running() == {}
+    assert postgresql.digest(tmp_path / "log", "0644") == ""
 
 
 def test_a_client_on_the_host_itself(monkeypatch: pytest.MonkeyPatch) -> None:

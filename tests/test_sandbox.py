@@ -5,16 +5,21 @@ from typing import Any
 
 import jinja2
 import pytest
+import yaml
 
 from plugins.plugin_utils import sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = {path.name: path for path in ROOT.glob("roles/*/templates/*.service.j2")}
 UNCONFINED = "mlflow-switch.service.j2"  # it stops and starts the service
+# What is added to the distribution's own.
+DROP_INS = {"nginx.service": "nginx/templates/drop-in.conf.j2"}
+TABLE = yaml.safe_load((ROOT / "docs/security.yml").read_text())["units"]
 
 # What a system's unit has where it says nothing; systemd.exec(5).
 NOTHING = {
     "ProtectSystem": "no", "ProtectHome": "no", "PrivateTmp": "no", "PrivateDevices": "no",
+    "PrivateMounts": "no",
     "PrivateUsers": "no", "PrivateNetwork": "no", "ProtectProc": "default", "ProcSubset": "all",
     "ProtectClock": "no", "ProtectControlGroups": "no", "ProtectHostname": "no",
     "ProtectKernelLogs": "no", "ProtectKernelModules": "no", "ProtectKernelTunables": "no",
@@ -32,7 +37,8 @@ OF_A_DYNAMIC_USER = {
 
 USUAL = {
     "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes",
-    "PrivateUsers": "yes", "PrivateNetwork": "no", "ProtectProc": "invisible", "ProcSubset": "pid",
+    "PrivateMounts": "yes", "PrivateUsers": "yes", "PrivateNetwork": "no",
+    "ProtectProc": "invisible", "ProcSubset": "pid",
     "ProtectClock": "yes", "ProtectControlGroups": "yes", "ProtectHostname": "yes",
     "ProtectKernelLogs": "yes", "ProtectKernelModules": "yes", "ProtectKernelTunables": "yes",
     "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "AmbientCapabilities": "",
@@ -113,7 +119,8 @@ def rendered(unit: str, *true: str) -> str:
     def lookup(name: str, **other: Any) -> str:
         return sandbox.stanza(other) if name == "ops.mlflow.sandbox" else "looked-up"
 
-    template = environment.from_string(TEMPLATES[f"{unit}.j2"].read_text())
+    path = ROOT / "roles" / DROP_INS[unit] if unit in DROP_INS else TEMPLATES[f"{unit}.j2"]
+    template = environment.from_string(path.read_text())
     return template.render(lookup=lookup, **dict.fromkeys(true, True))
 
 
@@ -144,6 +151,45 @@ def test_each_unit_has_its_sandbox(unit: str, true: str) -> None:
 
 def test_no_unit_is_forgotten() -> None:
     assert {f"{unit}.j2" for unit, _ in UNITS} == {*TEMPLATES} - {UNCONFINED}
+    assert {*TABLE} == {unit for unit, _ in UNITS} | {*DROP_INS}
+
+
+def looser(unit: str, true: str = "") -> dict[str, str]:
+    """Return what a unit has in place of the usual, and is less strict."""
+    found = in_force(rendered(unit, *([true] if true else [])))
+    families = {*found["RestrictAddressFamilies"].split()}
+    stricter = {
+        "RestrictAddressFamilies": families <= {*USUAL["RestrictAddressFamilies"].split()},
+        "PrivateNetwork": True,
+        "RemoveIPC": True,  # that of root means nothing
+        "SystemCallErrorNumber": found["SystemCallFilter"] != "all",
+    }
+    return {
+        name: value
+        for name, value in found.items()
+        if value != USUAL[name] and not stricter.get(name, False)
+    }
+
+
+@pytest.mark.parametrize("unit", TABLE)
+def test_what_is_looser_stands_in_the_table_with_its_reason(unit: str) -> None:
+    """docs/security.md is made of it."""
+    cases = [true for name, true in UNITS if name == unit] or [""]
+    found = {name: value for true in cases for name, value in looser(unit, true).items()}
+    told = TABLE[unit].get("looser", {})
+    assert found == {name: value for name, (value, _) in told.items()}
+    assert all(len(why.split()) > 1 for _, why in told.values())
+
+
+@pytest.mark.parametrize("unit", TABLE)
+def test_no_unit_may_be_more_open_than_is_promised(unit: str) -> None:
+    """MLflow 1.2; one that never is root 1.5."""
+    if unit == "mlflow.service":
+        assert TABLE[unit]["at_most"] <= 1.2
+    elif "root" not in TABLE[unit]["runs_as"]:
+        assert TABLE[unit]["at_most"] <= 1.5
+    else:
+        assert TABLE[unit]["looser"]
 
 
 def test_a_unit_says_what_it_has_instead() -> None:

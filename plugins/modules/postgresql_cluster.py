@@ -11,7 +11,8 @@ module: postgresql_cluster
 short_description: Looks at Debian's PostgreSQL, or has it follow its files
 description:
   - With O(state=looked), says what a host has, and changes nothing.
-  - With O(state=followed), gives the running server copies of its TLS files, a reload where a
+  - With O(state=followed), writes O(texts) as the user C(postgres), whose directory it is; then
+    gives the running server copies of its TLS files, a reload where a
     file is newer than what it has read, and a restart where a setting of C(conf.d/mlflow.conf)
     needs one. It compares states, so that a run that was killed is mended by the next.
   - Then it sees that the server has the settings that matter, and shows the certificate that it
@@ -67,10 +68,16 @@ options:
         that it should have.
     type: dict
     default: {}
+  texts:
+    description: What those of O(files) say that O(state=followed) is to write.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
     description: Says what would be done.
+  diff_mode:
+    support: full
 author: The project's maintainers
 """
 
@@ -90,6 +97,8 @@ EXAMPLES = r"""
     clients: [server1.example.com]
     certificate: /etc/ssl/mlflow/postgresql.pem
     key: /etc/ssl/mlflow/postgresql.key
+    files: {pg_hba.conf: "0640"}
+    texts: {pg_hba.conf: "{{ lookup('ansible.builtin.template', 'pg_hba.conf.j2') }}"}
 """
 
 RETURN = r"""
@@ -150,6 +159,7 @@ def main() -> None:
             "key": {"type": "str", "default": "", "no_log": False},
             "least_connections": {"type": "int", "default": 0},
             "files": {"type": "dict", "default": {}},
+            "texts": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -161,13 +171,14 @@ def main() -> None:
         if state == "looked":
             module.exit_json(changed=False, asked=given, found=postgresql.look(asked))
         cluster = postgresql.chosen(postgresql.clusters(), asked.port)
+        diff = postgresql.write(cluster, asked, steps) if cluster else []
         postgresql.follow(cluster, asked, steps, written=not module.check_mode)
     except postgresql.Refusal as refusal:
         before = f" Done before: {', '.join(steps.taken)}." if steps.taken else ""
         module.fail_json(
             msg=f"PostgreSQL: {refusal}\nThen run the playbook again.{before}", done=steps.taken
         )
-    module.exit_json(changed=bool(steps.taken), done=steps.taken)
+    module.exit_json(changed=bool(steps.taken), done=steps.taken, diff=diff)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ STRICTEST: dict[str, str | list[str]] = {
     "ProtectHome": "yes",
     "PrivateTmp": "yes",
     "PrivateDevices": "yes",
+    "PrivateMounts": "yes",
     "PrivateUsers": "yes",
     "ProtectProc": "invisible",
     "ProcSubset": "pid",

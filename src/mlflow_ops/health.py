@@ -251,4 +251,5 @@ def main() -> None:
         words += counted()
     unfinished = asked.output.with_name(asked.output.name + ".new")
     unfinished.write_text(words, encoding="utf-8")
+    unfinished.chmod(0o644)  # the node exporter reads it
     unfinished.replace(asked.output)

@@ -9,6 +9,7 @@ Runs as root; what needs PostgreSQL's superuser is done by `psql`, as the user `
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -25,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from .host import ports
+from .host.files import read_by
+
+POSTGRES = "postgres"  # whose the data, the log and the settings are
 
 
 class Refusal(Exception):
@@ -45,6 +49,7 @@ class Asked:
         key: its key.
         least_connections: how many PostgreSQL must accept.
         files: mode by name, below the cluster's configuration.
+        texts: what they say, by name, for those that are to be written.
     """
 
     port: int
@@ -56,6 +61,7 @@ class Asked:
     key: str = ""
     least_connections: int = 0
     files: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 class Steps:
@@ -89,7 +95,7 @@ class Cluster:
     def running(self) -> dict[str, Any]:
         """Return pid, port and socket directory of the running server, {} if there is none."""
         try:
-            lines = Path(self.data, "postmaster.pid").read_text().splitlines()
+            lines = read_own(Path(self.data, "postmaster.pid")).splitlines()
             pid = int(lines[0])
             if Path("/proc", str(pid), "comm").read_text().strip() != "postgres":
                 return {}
@@ -115,7 +121,7 @@ class Cluster:
     def last_words(self) -> str:
         """Return the end of its log."""
         try:
-            lines = Path(self.log).read_text(errors="replace").splitlines()[-8:]
+            lines = read_own(Path(self.log)).splitlines()[-8:]
         except OSError:
             lines = []
         return "\n  ".join([f"The end of {self.log}:", *lines])
@@ -127,6 +133,11 @@ def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         command, input=stdin, cwd="/", env={**os.environ, "LC_ALL": "C.UTF-8"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def read_own(file: Path) -> str:
+    """Return the text of a file in a directory of postgres'. Raises OSError."""
+    return read_by(POSTGRES, file).decode(errors="replace")
 
 
 def clusters() -> list[Cluster]:
@@ -220,15 +231,15 @@ def plain(cluster: Cluster, owner: str) -> bool:
     return cluster.sql(statement) == "t"
 
 
-def digest(file: Path, mode: str, user: str = "postgres") -> str:
+def digest(file: Path, mode: str, user: str = POSTGRES) -> str:
     """Return a file's sha256, '' where it is absent or not the user's own with this mode."""
     try:
-        status, owner = file.stat(), pwd.getpwnam(user)
+        status, owner = file.lstat(), pwd.getpwnam(user)
         if (status.st_uid, status.st_gid) != (owner.pw_uid, owner.pw_gid):
             return ""
         if status.st_mode & 0o7777 != int(mode, 8):
             return ""
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(read_by(POSTGRES, file)).hexdigest()
     except (OSError, KeyError):
         return ""
 
@@ -326,6 +337,35 @@ def look(asked: Asked) -> dict[str, Any]:
 # follow -------------------------------------------------------------------------------------------
 
 
+def put(file: Path, text: str, mode: str) -> None:
+    """Write a file of postgres', all of it or nothing. Raises Refusal.
+
+    As the directory's owner, so that root follows no link that it may have put there.
+    """
+    done = run(
+        "runuser", "--user=postgres", "--", "sh", "-c",
+        'umask 077; cat > "$1.new" && chmod "$2" "$1.new" && mv -T "$1.new" "$1"', "sh",
+        str(file), mode, stdin=text,
+    )  # fmt: skip
+    if done.returncode:
+        raise Refusal(f"{file} cannot be written: {done.stderr.strip()}")
+
+
+def write(cluster: Cluster, asked: Asked, steps: Steps) -> list[dict[str, str]]:
+    """Give its files their text; return how they differ, as Ansible shows it. Raises Refusal."""
+    differences = []
+    for name, text in asked.texts.items():
+        file, before = cluster.config / name, ""
+        if digest(file, asked.files[name]) == hashlib.sha256(text.encode()).hexdigest():
+            continue
+        with contextlib.suppress(OSError):
+            before = read_own(file)
+        if steps.take(f"wrote {file}"):
+            put(file, text, asked.files[name])
+        differences.append({"before_header": str(file), "before": before, "after": text})
+    return differences
+
+
 def install_tls(cluster: Cluster, asked: Asked, steps: Steps) -> list[Path]:
     """Give PostgreSQL copies of certificate and key, which it could not read where they are.
 
@@ -352,17 +392,11 @@ def install_tls(cluster: Cluster, asked: Asked, steps: Steps) -> list[Path]:
     # The key first: a reload in between is refused, and PostgreSQL goes on with the old pair.
     for what in ("key", "certificate"):
         content = sources[what].read_bytes()
-        if copies[what].is_file() and copies[what].read_bytes() == content:
-            continue
+        with contextlib.suppress(OSError):  # it is not there, or is no file
+            if read_by(POSTGRES, copies[what]) == content:
+                continue
         if steps.take(f"TLS {what}"):
-            # As the directory's owner, so that root follows no link that it may have put there.
-            done = run(
-                "runuser", "--user=postgres", "--", "sh", "-c",
-                'umask 077; cat > "$1.new" && mv "$1.new" "$1"', "sh", str(copies[what]),
-                stdin=content.decode(),
-            )  # fmt: skip
-            if done.returncode:
-                raise Refusal(f"{copies[what]} cannot be written: {done.stderr.strip()}")
+            put(copies[what], content.decode(), "0600")
     return list(copies.values())
 
 
@@ -393,7 +427,7 @@ def load(cluster: Cluster, files: list[Path], steps: Steps) -> None:
                 if time.monotonic() > deadline:
                     raise Refusal(f"It was told to reload and did not. {cluster.last_words()}")
                 time.sleep(0.05)
-    settings = cluster.settings.read_text() if cluster.settings.exists() else ""
+    settings = read_own(cluster.settings) if cluster.settings.exists() else ""
     ours = re.findall(r"(?m)^(\w+) *=", settings)
     pending = cluster.sql("SELECT name FROM pg_settings WHERE pending_restart ORDER BY 1").split()
     if wanting := [name for name in pending if name in ours]:

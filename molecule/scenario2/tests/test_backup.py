@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from exposure import exposed
 
 Run = Callable[..., str]
 HOSTS = "debian13-server"
@@ -144,6 +145,11 @@ def test_the_first_is_whole_and_the_next_copies_nothing_again(root: Run, backups
     status = json.loads(root("cat /var/lib/mlflow-backup/status.json"))
     assert status["set"] == second["set"] and not status["error"]
     assert status["last_success"] >= first["databases"]["tracking"]["moment"]
+
+
+def test_units_are_as_closed_as_the_table_says(root: Run) -> None:
+    units = ("", "-check", "-drill", "-sandbox@restore")
+    assert exposed(root, *(f"mlflow-backup{unit}.service" for unit in units)) == {}
 
 
 def test_a_second_run_changes_nothing(play: Run) -> None:

@@ -1,6 +1,5 @@
 """The service as the playbook leaves it: closed, hardened, and back by itself."""
 
-import re
 import socket
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from exposure import exposed, surprises
 
 # The other Debian runs the same service in the scenario `upgrade`.
 HOSTS = "debian12-server"
@@ -47,10 +47,12 @@ def until_ready(root: Run) -> None:
 
 
 def test_exposure(root: Run) -> None:
-    said = root("systemd-analyze security --no-pager mlflow | tail -1")
-    found = re.search(r"exposure level for mlflow.service: ([0-9.]+)", said)
-    assert found
-    assert float(found[1]) <= 1.8
+    assert exposed(root, "mlflow.service") == {}
+
+
+def test_nothing_else_listens(root: Run) -> None:
+    """A new socket fails until it is in docs/security.yml, with who may use it."""
+    assert surprises("scenario2", root) == []
 
 
 def test_listens_on_loopback_only(root: Run) -> None:

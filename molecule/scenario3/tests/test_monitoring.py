@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from exposure import exposed
 from hosts import Lab
 from prometheus import (
     GIVE_BACK,
@@ -84,6 +85,7 @@ def test_it_is_closed(lab: Lab) -> None:
     said = lab.root(SERVER, "ss -Hltn 'sport = :9100 or sport = :9113'").split()
     assert said.count("127.0.0.1:9100") == said.count("127.0.0.1:9113") == 1
     assert len(said) == 10  # two lines
+    assert exposed(lambda script: lab.root(SERVER, script), "mlflow-health.service") == {}
     status = "-o /dev/null -w '%{http_code}'"
     assert lab.root(SERVER, f"{ASK}/metrics {status}") == "401"
     assert lab.root(SERVER, f"{ASK}/stub_status {status}") != "200"

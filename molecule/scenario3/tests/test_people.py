@@ -1,6 +1,7 @@
 """Two data scientists, each at a login of her own, with what the playbook gave them and no more."""
 
 import pytest
+from exposure import exposed
 from hosts import Lab
 
 ADA, GRACE = "login1.example.com", "login2.example.com"
@@ -112,7 +113,6 @@ def test_rows_are_in_postgresql_and_no_model_is_on_the_disk(lab: Lab, run_id: st
     assert lab.root(SERVER, find).strip() == ""
 
 
-def test_nothing_of_the_service_is_left_out_of_its_sandbox(lab: Lab) -> None:
-    for unit, limit in (("mlflow", 1.8), ("seaweedfs", 2.0)):
-        said = lab.root(SERVER, f"systemd-analyze security --no-pager {unit} | tail -1")
-        assert float(said.split("level for")[1].split(":")[1].split()[0]) <= limit, said
+def test_units_are_as_closed_as_the_table_says(lab: Lab) -> None:
+    units = "mlflow.service", "seaweedfs.service", "nginx.service"
+    assert exposed(lambda script: lab.root(SERVER, script), *units) == {}

@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from exposure import surprises
 from hosts import Lab
 
 SERVER = "mlflow.example.com"
@@ -15,6 +16,16 @@ OTHER = "login2.example.com"
 
 def test_only_these_ports_answer(lab: Lab) -> None:
     assert lab.open_ports(SERVER, seen_from=OTHER) == {SERVER: [22, 80, 443]}
+
+
+def test_nothing_else_listens(lab: Lab) -> None:
+    """A new socket fails until it is in docs/security.yml, with who may use it."""
+    assert surprises("scenario3", lambda script: lab.root(SERVER, script)) == []
+
+
+def test_the_store_asks_for_a_key(lab: Lab) -> None:
+    ask = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8333/"
+    assert {lab.ssh(SERVER, f"{ask}{path}") for path in ("", "mlflow", "mlflow/x")} == {"403"}
 
 
 def curl(lab: Lab, *arguments: str) -> str:

@@ -3,11 +3,13 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from exposure import exposed, surprises
 from hosts import Lab
 
 GATEWAY, CLIENT = "mlflow.example.com", "login.example.com"
@@ -23,6 +25,19 @@ def test_only_these_ports_answer(lab: Lab) -> None:
         "server1.example.com": [22, 5000],
         "server2.example.com": [22, 5000],
     }
+
+
+def test_units_are_as_closed_as_the_table_says(lab: Lab) -> None:
+    """And nothing else listens: a new socket fails until it is in docs/security.yml."""
+
+    def root(host: str) -> Callable[[str], str]:
+        return lambda script: lab.root(host, script)
+
+    hosts = [root(host) for host in lab.hosts if host != CLIENT]
+    assert surprises("scenario3_split", *hosts) == []
+    assert exposed(root("s3.example.com"), "seaweedfs.service", "seaweedfs-s3.service") == {}
+    for server in SERVERS:
+        assert exposed(root(server), "mlflow.service") == {}
 
 
 CONNECT = """

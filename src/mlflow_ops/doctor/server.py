@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import client
+from ..host.accounts import rights_of
 from ..server import ready
 from .patient import SEARCH, SQLITE, Patient, version_of
 from .report import Finding, Unseen, check, error, give, last_line, names, note, paths, run, warning
@@ -130,8 +131,10 @@ def artifacts(p: Patient) -> Iterator[Finding]:
                 else f"chmod o+x {directory}; or set another {where}",
             )  # fmt: skip
             return
-    for inside in path.iterdir():
-        owner = names(inside.lstat().st_uid, inside.lstat().st_gid).split(":")[0]
+    with rights_of(user):  # who could put a link in the directory's place
+        entries = [(inside, inside.lstat()) for inside in path.iterdir()]
+    for inside, status in entries:
+        owner = names(status.st_uid, status.st_gid).split(":")[0]
         if owner != user:
             yield error(
                 f"{inside} belongs to {owner}, and the server runs as {user}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -42,6 +43,19 @@ class Wanted(_Path, total=False):
 def sha256(path: Path) -> str:
     """Return the digest of a file's content, or '' of what is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def read_by(user: str, path: Path) -> bytes:
+    """Return what is in a file that a user may have put there, with that user's rights alone.
+
+    A link in its place is not followed, and a pipe not waited for. Raises OSError.
+    """
+    with rights_of(user):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "It is no regular file", str(path))
+        return file.read()
 
 
 def as_wanted(file: Wanted) -> bool:
