@@ -471,7 +471,8 @@ def test_exporters_are_closed(ran: tuple[Path, str]) -> None:
     drop_in = written(ran, "server", "exporter.conf")
     assert "ExecStart=\nExecStart=/usr/bin/prometheus-node-exporter " in drop_in
     assert "--web.listen-address=127.0.0.1:9100 $ARGS" in drop_in
-    assert "IPAddress" not in drop_in
+    assert "IPAddressDeny=any\nIPAddressAllow=localhost\n" in drop_in
+    assert "ProtectProc=default\nProcSubset=all\n" in drop_in
     for unit, port in ("node", 9100), ("nginx", 9113):
         drop_in = written(ran, "asked by others", "exporter.conf", unit)
         assert f"--web.listen-address=:{port} " in drop_in

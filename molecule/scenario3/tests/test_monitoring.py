@@ -85,7 +85,9 @@ def test_it_is_closed(lab: Lab) -> None:
     said = lab.root(SERVER, "ss -Hltn 'sport = :9100 or sport = :9113'").split()
     assert said.count("127.0.0.1:9100") == said.count("127.0.0.1:9113") == 1
     assert len(said) == 10  # two lines
-    assert exposed(lambda script: lab.root(SERVER, script), "mlflow-health.service") == {}
+    units = "mlflow-health", "prometheus-node-exporter", "prometheus-nginx-exporter"
+    root = lambda script: lab.root(SERVER, script)  # noqa: E731
+    assert exposed(root, *(f"{unit}.service" for unit in units)) == {}
     status = "-o /dev/null -w '%{http_code}'"
     assert lab.root(SERVER, f"{ASK}/metrics {status}") == "401"
     assert lab.root(SERVER, f"{ASK}/stub_status {status}") != "200"

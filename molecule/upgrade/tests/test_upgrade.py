@@ -318,7 +318,8 @@ def test_an_upgrade_keeps_everything(lab: Lab, before: Callable[..., Any], host:
     assert f"MLflow {NEW} instead of {MIDDLE if threes else OLD} on {host}" in said
     assert re.search(r"did not serve for [0-9.]+ s", said)
     assert serves(lab, host) == NEW
-    assert exposed(lambda script: lab.root(host, script), "mlflow.service") == {}
+    units = "mlflow.service", "mlflow-switch.service"
+    assert exposed(lambda script: lab.root(host, script), *units) == {}
     after = snapshot(lab, host)
     for kind in ("experiments", "runs"):  # the smoke has deleted its own, as people delete
         more = {key: after[kind].pop(key) for key in {*after[kind]} - {*known[kind]}}
