@@ -188,7 +188,7 @@ LEARNT: dict[str, dict[str, Any]] = {
     },
     "mlflow_monitoring": {
         "__mlflow_monitoring_looked": {"installation": FACTS},
-        "item": {"unit": "prometheus-node-exporter", "port": 9100, "arguments": ""},
+        "item": {"unit": "prometheus-node-exporter", "port": 9100, "arguments": "", "sandbox": {}},
     },
     "mlflow_switch": {
         "__mlflow_switch_found": {"installation": FACTS, "serves": "/srv/python/3.17.2-aa",
