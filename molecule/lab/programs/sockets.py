@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 ITS_OWN = re.compile(r"/run/(systemd|dbus|user|udev|initctl)\b")
+ENGINES = "127.0.0.11"  # the container engine's resolver, which no process of the host's holds
 ITS_UNITS = re.compile(r"$|(systemd|dbus|user|session|init)\b")
 
 
@@ -40,12 +41,14 @@ found = set()
 systemds = held()
 for line in subprocess.check_output(["ss", "-Hlntup"], text=True).splitlines():
     protocol, address = line.split()[0], line.split()[4]
+    if address.startswith(f"{ENGINES}:"):
+        continue
     whose = unit(line) or next(
         (name for socket, name in systemds.items() if plain(socket) == plain(address)), ""
     )
     found.add((f"{protocol} {plain(address)}", whose))
 for line in subprocess.check_output(["ss", "-Hlnpx"], text=True).splitlines():
-    path = line.split()[4]
+    path = line.split()[4].removeprefix("/var") if "/var/run/" in line else line.split()[4]
     if not ITS_OWN.match(path) and not (path[0] == "@" and ITS_UNITS.match(unit(line))):
         found.add((f"unix {path}", unit(line) or systemds.get(path, "")))
 print(json.dumps([{"socket": socket, "unit": whose} for socket, whose in sorted(found)]))

@@ -114,5 +114,5 @@ def test_rows_are_in_postgresql_and_no_model_is_on_the_disk(lab: Lab, run_id: st
 
 
 def test_units_are_as_closed_as_the_table_says(lab: Lab) -> None:
-    units = "mlflow.service", "seaweedfs.service", "nginx.service"
+    units = "mlflow.service", "seaweedfs.service", "nginx.service", "mlflow-certificates.service"
     assert exposed(lambda script: lab.root(SERVER, script), *units) == {}

@@ -61,7 +61,9 @@ def test_other_names_are_refused(lab: Lab) -> None:
         f"evil.example.org:80:{address}",
     )
     assert "curl: (35)" in curl(lab, *evil, "https://evil.example.org/")  # not even a handshake
-    assert "curl: (52)" in curl(lab, *evil, "http://evil.example.org/")
+    assert re.search(
+        r"curl: \((52|56)\)", curl(lab, *evil, "http://evil.example.org/")
+    )  # no answer
     said = curl(lab, "-H", "Host: evil.example.org", f"https://{SERVER}/")
     assert said.split()[0] in ("421", "400", "403") or "curl: (52)" in said or "curl: (92)" in said
 

@@ -64,7 +64,7 @@ runuser -u mlflow touch /var/lib/mlflow/broken
 systemctl daemon-reload
 """
 MEND = "rm /etc/systemd/system/mlflow.service.d/break.conf; systemctl daemon-reload"
-HELD = "cd /etc; sha256sum mlflow/* seaweedfs/s3.json ssl/mlflow/* ssl/mlflow-ca/*"
+HELD = "cd /etc; sha256sum mlflow/* seaweedfs/s3.json ssl/mlflow/* ssl/mlflow-ca/*.*"
 
 
 CURL = (
