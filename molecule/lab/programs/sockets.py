@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-ITS_OWN = re.compile(r"/run/(systemd|dbus|user|udev|initctl)\b")
+ITS_OWN = re.compile(r"/run/(systemd|dbus|user|udev|initctl|ssh-unix-local)\b")
 ENGINES = "127.0.0.11"  # the container engine's resolver, which no process of the host's holds
 ITS_UNITS = re.compile(r"$|(systemd|dbus|user|session|init)\b")
 
