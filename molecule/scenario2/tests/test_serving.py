@@ -145,7 +145,9 @@ def test_served_on_loopback(
         subprocess.run(["tar", "-C", tmp_path, "-x"], input=archive.stdout, check=True)
         command = playbook("deploy_model.yml", user="ops", **model)
         command[1] = f"{tmp_path}/playbooks/deploy_model.yml"
-        ended(["env", f"--chdir={tmp_path}", *command], 0)
+        # Without what keeps packed modules by their names: that release has others.
+        alone = ["env", f"--chdir={tmp_path}", "--unset=ANSIBLE_CALLBACKS_ENABLED"]
+        ended([*alone, *command], 0)
         assert asked() == predicted
         brought = files()
 
