@@ -1,7 +1,6 @@
 """Backups where the database, the store and the servers are hosts of their own; and of the CA."""
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hosts import Lab
@@ -76,19 +75,6 @@ openssl x509 -req -in forged.csr -copy_extensions copy -CA {CA}/ca.pem -CAkey {C
 openssl verify -CAfile {CA}/ca.pem forged.pem 2>&1 || true; rm forged.*
 """
 
-LOG = """
-import json, os, time
-import mlflow
-mlflow.set_experiment("while-the-ca-changes")
-done, until = [], time.monotonic() + 240
-while not os.path.exists("stop") and time.monotonic() < until:
-    with mlflow.start_run() as run:
-        mlflow.log_metrics({f"m{i}": i for i in range(10)})
-    done.append(run.info.run_id)
-    time.sleep(0.2)
-print(json.dumps([len(done), sum(mlflow.get_run(one).info.status == "FINISHED" for one in done)]))
-"""
-
 # The gateway's certificate, by what Ada's programs trust, for one of its names.
 TRUSTED = (
     f"echo | openssl s_client -connect {GATEWAY}:443 -servername {GATEWAY} -verify_hostname {{}} "
@@ -105,22 +91,18 @@ def test_the_ca_comes_back_and_signs_for_a_new_name(lab: Lab) -> None:
     key = lab.root(GATEWAY, f"sha256sum < {CA}/ca.key")
     # What somebody's browser trusts from now on.
     lab.root(CLIENT, "cp /opt/mlflow/client/ca-bundle.pem /root/browser.pem")
-    with ThreadPoolExecutor() as pool:
-        logging = pool.submit(lab.python, CLIENT, "ada", LOG, before="rm -f stop")
-        try:
-            lab.root(GATEWAY, f"mv {CA} /root/lost")
-            said = " ".join(lab.play("renew.yml", code=2).split())
-            assert f"There is no private CA in {CA} on {GATEWAY}" in said
-            assert "playbooks/restore_ca.yml" in said
-            assert lab.root(GATEWAY, f"ls {CA} 2>&1 || true").count("No such file")
+    with lab.logging(CLIENT) as numbers:
+        lab.root(GATEWAY, f"mv {CA} /root/lost")
+        said = " ".join(lab.play("renew.yml", code=2).split())
+        assert f"There is no private CA in {CA} on {GATEWAY}" in said
+        assert "playbooks/restore_ca.yml" in said
+        assert lab.root(GATEWAY, f"ls {CA} 2>&1 || true").count("No such file")
 
-            said = lab.play("restore_ca.yml", **SETTINGS, mlflow_public_aliases=[ALIAS])
-            assert f"renewed     mlflow on {GATEWAY};" in said
-            assert lab.root(CLIENT, TRUSTED.format(ALIAS)).strip() == "yes"
-            lab.play("renew.yml")
-        finally:
-            lab.ssh(CLIENT, "touch stop")
-        logged, whole = logging.result()
+        said = lab.play("restore_ca.yml", **SETTINGS, mlflow_public_aliases=[ALIAS])
+        assert f"renewed     mlflow on {GATEWAY};" in said
+        assert lab.root(CLIENT, TRUSTED.format(ALIAS)).strip() == "yes"
+        lab.play("renew.yml")
+    logged, whole = numbers
     assert logged == whole > 10
     assert lab.root(GATEWAY, f"sha256sum < {CA}/ca.key; stat -c %a {CA} {CA}/ca.key").split() == [
         *key.split(), "700", "600",

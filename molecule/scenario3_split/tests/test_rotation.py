@@ -3,7 +3,6 @@
 import json
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,6 @@ from hosts import Lab
 SERVERS = ["server1.example.com", "server2.example.com"]
 DATABASE, CLIENT = "db.example.com", "login.example.com"
 KEPT = "/etc/postgresql/mlflow-password"
-
-# Logs until it is told to stop, and prints what was acknowledged and is whole.
-LOG = """
-import json, os, time
-import mlflow
-mlflow.set_experiment("while-a-password-changes")
-done, until = [], time.monotonic() + 240
-while not os.path.exists("stop") and time.monotonic() < until:
-    with mlflow.start_run() as run:
-        mlflow.log_metrics({f"m{i}": i for i in range(10)})
-    done.append(run.info.run_id)
-    time.sleep(0.2)
-found = [mlflow.get_run(run_id) for run_id in done]
-whole = [run for run in found if run.info.status == "FINISHED" and len(run.data.metrics) == 10]
-print(json.dumps([len(done), len(whole)]))
-"""
 
 
 def accepts(lab: Lab, server: str, password: str) -> bool:
@@ -48,14 +31,10 @@ def password(lab: Lab) -> str:
 def test_a_client_goes_on_while_it_changes(lab: Lab) -> None:
     """On one server after the other; no acknowledged run is lost."""
     old = password(lab)
-    with ThreadPoolExecutor() as pool:
-        logging = pool.submit(lab.python, CLIENT, "ada", LOG, before="rm -f stop")
+    with lab.logging(CLIENT) as numbers:
         time.sleep(10)
-        try:
-            said = lab.play("rotate.yml", rotate="database_password")
-        finally:
-            lab.ssh(CLIENT, "touch stop")
-        logged, whole = logging.result()
+        said = lab.play("rotate.yml", rotate="database_password")
+    logged, whole = numbers
     assert (
         "PostgreSQL refuses the old password" in said
         and "down        one server after the other, " in said

@@ -24,7 +24,7 @@ def proxy(p: Patient) -> Iterator[Finding]:
     if not p.proxy:
         return
     try:
-        status, _, words = p.ask("/health", login=False)
+        status, _, words = p.ask("/health")
         said = "" if status == 200 else f"HTTP {status} {words[:80]}"
     except OSError as refused:
         said = str(getattr(refused, "reason", refused))
@@ -109,7 +109,7 @@ def certificate(p: Patient) -> Iterator[Finding]:
 def answer(p: Patient) -> Iterator[Finding]:
     """Whether what answers is MLflow."""
     try:
-        status, headers, words = p.ask("/health", login=False)
+        status, headers, words = p.ask("/health")
     except OSError as silent:
         yield error(
             f"{p.uri} does not answer: {getattr(silent, 'reason', silent)}.",
@@ -185,7 +185,7 @@ def client_version(p: Patient) -> Iterator[Finding]:
     here = version_of(p["environment"])
     if not here:
         raise Unseen("there is no environment of these playbooks here")
-    status, _, there = p.ask("/version", login=False)
+    status, _, there = p.ask("/version")
     if status != 200 or not re.match(r"\d+\.\d+", there):
         raise Unseen("without a name and password the server does not tell its version")
     if here != there:

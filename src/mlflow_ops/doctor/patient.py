@@ -198,19 +198,15 @@ class Patient:
         words = base64.b64encode(f"{name}:{password}".encode()).decode()
         return {"Authorization": f"Basic {words}"} if name and password else {}
 
-    def ask(
-        self, path: str, body: bytes | None = None, *, login: bool = True
-    ) -> tuple[int, dict[str, str], str]:
+    def ask(self, path: str, body: bytes | None = None) -> tuple[int, dict[str, str], str]:
         """Ask the server as MLflow's client would; return status, headers and answer.
 
-        Without a login where none is wanted: a wrong one is a finding of its own. Raises OSError
-        where no answer comes.
+        Raises OSError where none comes.
         """
         handlers: list[Any] = [Stay()]
         if self.tls:
             handlers.append(urllib.request.HTTPSHandler(context=trust(self.server_bundle[0])))
-        headers = dict(self.login) if login else {}
-        request = urllib.request.Request(self.uri + path, body, headers)  # noqa: S310
+        request = urllib.request.Request(self.uri + path, body, dict(self.login))  # noqa: S310
         request.add_header("Content-Type", "application/json")
         try:
             answer = urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT)

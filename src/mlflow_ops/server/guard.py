@@ -408,13 +408,12 @@ NO_LOGIN = {
 class Door(Protocol):
     """What sees to the login of a request before anything of it is read."""
 
-    async def status(self, scope: Scope, path: str, *, may_be_nobody: bool) -> HTTPStatus:
-        """Return OK, or the status of the refusal.
+    async def status(self, scope: Scope, path: str) -> HTTPStatus:
+        """Return OK for a right login, or the status of the refusal.
 
         Args:
             scope: the request.
             path: its path as the table writes it.
-            may_be_nobody: whether it needs no login. A wrong one is refused all the same.
         """
 
 
@@ -463,17 +462,19 @@ class Guard:
         if rule.closed:
             status, body = refusal(rule.closed)
             return await answer(scope, send, status, body, (b"content-type", b"application/json"))
+        dropped = b""
         if rule.who == "everyone":
             receive = without_body(receive)
         if self.door:
-            path = self.routed(scope["path"], root_path)
-            found = await self.door.status(scope, path, may_be_nobody=rule.who == "everyone")
-            if found != HTTPStatus.OK:
+            found = await self.door.status(scope, self.routed(scope["path"], root_path))
+            if rule.who == "everyone" and found == HTTPStatus.UNAUTHORIZED:
+                dropped = b"authorization"  # as nobody: MLflow answers, or asks for a login
+            elif found != HTTPStatus.OK:
                 body, header = NO_LOGIN[found]
                 return await answer(scope, send, found, body, header)
         # Names are the same in any case, and MLflow compares them to the letter.
         headers = [(name, value.lower() if name == b"host" else value)
-                   for name, value in scope.get("headers", ())]  # fmt: skip
+                   for name, value in scope.get("headers", ()) if name != dropped]  # fmt: skip
         return await self.application({**scope, "headers": headers}, receive, send)
 
 
@@ -583,16 +584,13 @@ class BasicAuthDoor:
     proxied: bool
     token: str = ""
 
-    async def status(self, scope: Scope, path: str, *, may_be_nobody: bool) -> HTTPStatus:
-        """Return OK, or the status of the refusal."""
+    async def status(self, scope: Scope, path: str) -> HTTPStatus:
+        """Return OK for a right login, or the status of the refusal."""
         of_gateway = path.startswith("/gateway/")
         found = None
         if of_gateway:  # a key of the provider's may be where the login is elsewhere
             found = guard_logins.header(scope, internals.GATEWAY_HEADER.value)
-        found = found or guard_logins.header(scope, "Authorization")
-        if not found and may_be_nobody:
-            return HTTPStatus.OK
-        login = guard_logins.read(found or "")
+        login = guard_logins.read(found or guard_logins.header(scope, "Authorization"))
         if login is None:
             return HTTPStatus.UNAUTHORIZED
         if of_gateway and self.token:
