@@ -173,6 +173,12 @@ def test_make_alone_prints_the_targets() -> None:
     assert run("make", "--dry-run", "--no-print-directory", *targets).returncode == 0
 
 
+def test_the_readme_has_every_playbook() -> None:
+    """But for the one that others import."""
+    table = (ROOT / "README.md").read_text().partition("\n## Playbooks")[2].partition("\n## ")[0]
+    assert {*re.findall(r"(\w+\.yml)`", table)} == {one.name for one in PLAYBOOKS} - {"switch.yml"}
+
+
 def test_links_in_the_documents_lead_somewhere() -> None:
     """Relative links and pictures of the documents exist."""
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("roles/*/README.md")]:
