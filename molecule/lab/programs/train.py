@@ -1,4 +1,4 @@
-"""Train as several people at once until there is a file `stop`; then ask for all that was acknowledged.
+"""Train as several people until there is a file `stop`; then ask for all that was acknowledged.
 
   train.py EXPERIMENT PROCESSES
 
@@ -31,7 +31,7 @@ def train(experiment: str, queue: Any) -> None:
         began = time.monotonic()
         try:
             return write() or True
-        except Exception:  # noqa: BLE001 whatever it was, it was said, and nobody relies on it
+        except Exception:  # whatever it was, nobody relies on it now
             refused += 1
             return None
         finally:
@@ -70,7 +70,7 @@ def missing(client: mlflow.MlflowClient, one: Acknowledged) -> list[str]:
         try:
             path = f"runs:/{one['id']}/{name}"
             text = mlflow.artifacts.load_text(path)
-        except Exception as error:  # noqa: BLE001 it is not there, whatever it says
+        except Exception as error:
             text = str(error)
         gone += [f"{name}: {text}"] if text != name else []
     return gone
@@ -85,7 +85,8 @@ def main() -> None:
     people = [context.Process(target=train, args=(experiment, queue)) for _ in range(processes)]
     for person in people:
         person.start()
-    runs, totals = [], []
+    runs: list[Acknowledged] = []
+    totals: list[dict[str, float]] = []
     while len(totals) < processes:
         said = queue.get()
         (runs if "id" in said else totals).append(said)

@@ -1,4 +1,4 @@
-"""Eight people train while parts die, and while each operation goes on: nothing acknowledged is lost.
+"""Eight people train while parts die, and while operations go on: nothing acknowledged is lost.
 
 Run by `make proof`, which writes docs/proof.md; no part of `make test`.
 """
@@ -18,8 +18,7 @@ import pytest
 from hosts import ROOT, Lab
 from versions import DEFAULT, LOCKS
 
-sys.path.insert(0, str(ROOT))
-from bench._report import machine  # noqa: E402 beside the tests, and no package of theirs
+from bench._report import machine
 
 SERVER, LOGINS = "mlflow.example.com", {"ada": "login1.example.com", "grace": "login2.example.com"}
 PEOPLE = 4  # on each of the two
@@ -121,7 +120,8 @@ def page() -> Iterator[None]:
     """Write down what was seen, with the commit and the machine."""
     yield
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=True,
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, text=True,
+        capture_output=True, check=True,
     ).stdout.strip()  # fmt: skip
     titles = ["meanwhile", "lasted", "runs", "acknowledged writes", "refused", "longest write",
               "runs kept beside", "lost"]  # fmt: skip
@@ -131,10 +131,12 @@ def page() -> Iterator[None]:
     described = "\n".join(f"- {name}: {value}" for name, value in machine().items())
     PAGE.write_text(
         "# Nothing acknowledged is lost\n\n"
-        f"Eight people train on scenario 3, on one host, MLflow {DEFAULT}. What was acknowledged to them is asked for "
-        "afterwards. What was\nrefused they were told, after the client's own repetitions.\n\n"
+        f"Eight people train on scenario 3, on one host, MLflow {DEFAULT}. What was acknowledged to "
+        "them is asked for\nafterwards. What was refused they were told, after the client's own "
+        "repetitions.\n\n"
         f"{table}\n\nFaults, in turn: {'; '.join(FAULTS)}.\n\n"
-        f"Commit {commit}, {time.strftime('%Y-%m-%d')}. The machine, for all hosts together:\n\n{described}\n\n"
+        f"Commit {commit}, {time.strftime('%Y-%m-%d')}. The machine, for all hosts together:\n\n"
+        f"{described}\n\n"
         "Written by `make proof`.\n"
     )
 
@@ -143,7 +145,7 @@ def test_faults(lab: Lab, training: Training) -> None:
     with training("parts die"):
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
-            for name, command in FAULTS.items():
+            for command in FAULTS.values():
                 if command:
                     lab.root(SERVER, command)
                 else:
