@@ -131,8 +131,8 @@ def page() -> Iterator[None]:
     described = "\n".join(f"- {name}: {value}" for name, value in machine().items())
     PAGE.write_text(
         "# Nothing acknowledged is lost\n\n"
-        f"Eight people train on scenario 3, on one host, MLflow {DEFAULT}. What was acknowledged to "
-        "them is asked for\nafterwards. What was refused they were told, after the client's own "
+        f"Eight people train on scenario 3, on one host, MLflow {DEFAULT}. What was acknowledged "
+        "to them is asked for\nafterwards. What was refused they were told, after the client's own "
         "repetitions.\n\n"
         f"{table}\n\nFaults, in turn: {'; '.join(FAULTS)}.\n\n"
         f"Commit {commit}, {time.strftime('%Y-%m-%d')}. The machine, for all hosts together:\n\n"
