@@ -34,7 +34,7 @@ def test_every_question_has_an_answer(tmp_path: Path, monkeypatch: pytest.Monkey
     question = {
         "about": "s1", "contents": [], "databases": [], "environments": [], "files": [],
         "free": [str(tmp_path / "not/there/yet")], "installation": True, "keeps_addresses": False,
-        "machine": True,
+        "keeps": {"owner": "project", "file": "/-", "wanted": {}}, "machine": True,
         "nginx": True, "pairs": [], "paths": [], "ports": [], "python_modules": ["json", "no_such"],
         "resolve": ["https://localhost:5000", "https://[2001:db8::7]/", "https://team.invalid"],
         "texts": [], "tools": "/usr/local/lib/mlflow/current", "units": {},

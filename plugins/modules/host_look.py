@@ -30,6 +30,8 @@ options:
         to be told. C(by) is a user with whose rights to look, where others may have put a link.
       - C(free), a list of paths.
       - C(installation), whether to tell what the record of what is installed says.
+      - C(keeps), with C(owner), C(file) and C(wanted), what M(ops.mlflow.places) is to compare. It
+        is no place for passwords.
       - C(keeps_addresses), whether to try if systemd can keep addresses from a unit.
       - C(machine), whether to tell how large the host is, and what it is called.
       - C(nginx), whether to look at Debian's nginx.
@@ -139,6 +141,11 @@ memory_mb:
 mlflow:
   description: By environment, the version of MLflow in it; V('') for none.
   returned: if C(environments) are asked for
+  type: dict
+moved:
+  description: Of C(keeps), by name the places that differ from what is installed, with C(old) and
+    C(new).
+  returned: if C(keeps) is asked for
   type: dict
 names:
   description: The host's own names.

@@ -563,13 +563,68 @@ def _counts(schema: str, *tables: str, **newer: str) -> dict[str, Statement]:
     }  # fmt: skip
 
 
-# What a copy's manifest counts: the tables that people would miss.
+# What a copy's manifest counts, and a question names: what people would miss, by what they call it.
 COUNTED = {
-    "tracking": _counts(
-        "tracking", "experiments", "runs", "params", "metrics", "tags", "registered_models",
-        "model_versions", logged_models="3",
-    ),
+    "tracking": {
+        **_counts(
+            "tracking", "experiments", "runs", "params", "metrics", "tags", "registered_models",
+            "model_versions", logged_models="3",
+        ),
+        "traces": Statement("SELECT count(*) FROM trace_info", table="trace_info"),
+        **_counts(
+            "tracking",
+            **dict.fromkeys(
+                ("evaluation_datasets", "scorers", "label_schemas", "review_queues", "issues",
+                 "mcp_servers", "webhooks", "guardrails", "budget_policies"), "3",
+            ),
+        ),
+        "gateway_endpoints": Statement(
+            "SELECT count(*) FROM endpoints", table="endpoints", since="3"
+        ),
+        "gateway_models": Statement(
+            "SELECT count(*) FROM model_definitions", table="model_definitions", since="3"
+        ),
+        "gateway_keys": Statement("SELECT count(*) FROM secrets", table="secrets", since="3"),
+    },
     "auth": _counts("auth", "users"),
+}  # fmt: skip
+# What MLflow makes by itself in an empty database: an experiment, and the administrator.
+OF_ITSELF = {"experiments": 1, "users": 1}
+
+
+def of_people(counts: dict[str, int]) -> dict[str, int]:
+    """Return of a database's counts what somebody made; nothing where that is empty."""
+    rest = {name: count - OF_ITSELF.get(name, 0) for name, count in counts.items()}
+    return {name: count for name, count in rest.items() if count > 0}
+
+
+# By which one knows a database again.
+NEWEST_RUNS = Statement("SELECT run_uuid FROM runs ORDER BY start_time DESC LIMIT 20", table="runs")
+HAS_RUN = Statement("SELECT 1 FROM runs WHERE run_uuid = ?", table="runs")
+
+
+def _with_files(tags: str, **versions: str) -> Statement:
+    """Return how to ask for the newest runs with artifacts, which only some tags tell."""
+    return Statement(
+        "SELECT r.run_uuid, r.artifact_uri FROM runs r WHERE r.lifecycle_stage = 'active'"  # noqa: S608
+        f" AND EXISTS (SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key IN ({tags}))"
+        " ORDER BY r.start_time DESC LIMIT 10",
+        table="tags", **versions,
+    )  # fmt: skip
+
+
+# The newest things that have files: name and address. MLflow 3 keeps a run's models apart from it.
+HAVING_FILES = {
+    True: (
+        Statement(
+            "SELECT model_id, artifact_location FROM logged_models"
+            " WHERE lifecycle_stage = 'active' AND status = 2"
+            " ORDER BY creation_timestamp_ms DESC LIMIT 10",
+            table="logged_models", since="3",
+        ),
+        _with_files("'mlflow.loggedArtifacts', 'mlflow.loggedImages'"),
+    ),
+    False: (_with_files("'mlflow.loggedArtifacts', 'mlflow.log-model.history'", until="3"),),
 }  # fmt: skip
 
 LOCATIONS = Statement(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import installation
+from .. import installation, places
 from . import accounts, files, machine, mlflow, nginx, ports, units, ways
 
 Facts = dict[str, Any]
@@ -62,6 +62,9 @@ ANSWERS: dict[str, Callable[[Any], Facts]] = {
     "environments": lambda paths: {"mlflow": {path: mlflow.installed(path) for path in paths}},
     "files": files.in_order,
     "free": lambda paths: {"free_mb": {path: files.free_mb(path) for path in paths}},
+    "keeps": lambda asked: {
+        "moved": places.moved(places.installed(asked["owner"], asked["file"]), asked["wanted"])
+    },
     "machine": lambda asked: dict(machine.size_and_names()) if asked else {},
     "installation": lambda asked: {"installation": installed_here()} if asked else {},
     "keeps_addresses": lambda asked: {"keeps_addresses": not asked or units.keeps_addresses()},
