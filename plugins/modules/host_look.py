@@ -188,6 +188,10 @@ unresolved:
   description: Of C(resolve), the hosts that this one cannot resolve. A proxy would do it for us.
   returned: if C(resolve) is asked for
   type: list
+unusable:
+  description: Of C(environments), why its Python cannot use the MLflow that is in it, by path.
+  returned: if C(environments) are asked for
+  type: dict
 units:
   description: By name, the C(state) that systemd tells; whether the unit is C(active),
     C(enabled), or both, C(runs); whether its own files were changed since systemd read them,

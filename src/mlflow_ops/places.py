@@ -309,7 +309,7 @@ def ask(
     drivers = question["address"].startswith(("postgresql", "s3:"))
     try:
         done = subprocess.run(
-            [python if drivers else sys.executable, "-I", "-"],
+            [python if drivers else sys.executable, "-BI", "-"],
             input=inspect.getsource(there), capture_output=True, text=True, check=False, cwd="/",
             env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "PLACE": json.dumps(question), **aws},
             timeout=300, **options,

@@ -199,7 +199,7 @@ def newest(p: Patient) -> Iterator[Finding]:
         raise Unseen(str(why)) from why
     if bare:
         yield error(
-            f"Of {number} of the newest runs and models {len(bare)} have no file in {destination}: "
+            f"Of {number} of the newest runs and models these have no file in {destination}: "
             f"{', '.join(bare[:5])}{' ...' if bare[5:] else ''}.",
             "Who opens them gets an error: the files are elsewhere, or somebody removed them.",
             "Was a directory, a bucket, its prefix or a mount changed? Set it back, and "

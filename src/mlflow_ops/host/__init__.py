@@ -59,7 +59,10 @@ ANSWERS: dict[str, Callable[[Any], Facts]] = {
     "about": lambda _: {},
     "contents": lambda paths: {"contents": files.contents(paths)},
     "databases": lambda asked: {"databases": {one["path"]: files.database(one) for one in asked}},
-    "environments": lambda paths: {"mlflow": {path: mlflow.installed(path) for path in paths}},
+    "environments": lambda paths: {
+        "mlflow": {path: mlflow.installed(path) for path in paths},
+        "unusable": {path: why for path in paths if (why := mlflow.unusable(path))},
+    },
     "files": files.in_order,
     "free": lambda paths: {"free_mb": {path: files.free_mb(path) for path in paths}},
     "keeps": lambda asked: {
