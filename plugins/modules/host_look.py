@@ -121,6 +121,10 @@ free_mb:
   description: By path, the room in MB in the nearest directory above it that there is.
   returned: if C(free) is asked for
   type: dict
+in_memory:
+  description: Of C(free), those in a file system that is memory.
+  returned: if C(free) is asked for
+  type: list
 installation:
   description: The record of what is installed, as M(ops.mlflow.installation) returns it; empty
     without a server.

@@ -64,7 +64,10 @@ ANSWERS: dict[str, Callable[[Any], Facts]] = {
         "unusable": {path: why for path in paths if (why := mlflow.unusable(path))},
     },
     "files": files.in_order,
-    "free": lambda paths: {"free_mb": {path: files.free_mb(path) for path in paths}},
+    "free": lambda paths: {
+        "free_mb": {path: files.free_mb(path) for path in paths},
+        "in_memory": [path for path in paths if files.in_memory(path)],
+    },
     "keeps": lambda asked: {
         "moved": places.moved(places.installed(asked["owner"], asked["file"]), asked["wanted"])
     },
