@@ -149,7 +149,7 @@ def test_what_is_empty_may_be_left(server: Path) -> None:
     assert places.refusal(asked(server)) == ""
     with sqlite3.connect(server / "old/mlflow.db") as database:
         database.execute("INSERT INTO trace_info VALUES ('t')")
-    assert "(traces 1)" in places.refusal(asked(server))
+    assert "(trace info 1)" in places.refusal(asked(server))
     (server / "old/mlflow.db").unlink()  # a disk that is not mounted?
     assert "mlflow.db (not there)" in places.refusal(asked(server))
     filled(server / "new/mlflow.db", 1)  # it was moved

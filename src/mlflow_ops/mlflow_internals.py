@@ -563,29 +563,17 @@ def _counts(schema: str, *tables: str, **newer: str) -> dict[str, Statement]:
     }  # fmt: skip
 
 
-# What a copy's manifest counts, and a question names: what people would miss, by what they call it.
+# What a copy's manifest counts, and a question names: the tables that people would miss.
 COUNTED = {
-    "tracking": {
-        **_counts(
-            "tracking", "experiments", "runs", "params", "metrics", "tags", "registered_models",
-            "model_versions", logged_models="3",
+    "tracking": _counts(
+        "tracking", "experiments", "runs", "params", "metrics", "tags", "registered_models",
+        "model_versions", "trace_info", logged_models="3",
+        **dict.fromkeys(
+            ("evaluation_datasets", "scorers", "label_schemas", "review_queues", "issues",
+             "endpoints", "model_definitions", "secrets", "guardrails", "budget_policies",
+             "mcp_servers", "webhooks"), "3",
         ),
-        "traces": Statement("SELECT count(*) FROM trace_info", table="trace_info"),
-        **_counts(
-            "tracking",
-            **dict.fromkeys(
-                ("evaluation_datasets", "scorers", "label_schemas", "review_queues", "issues",
-                 "mcp_servers", "webhooks", "guardrails", "budget_policies"), "3",
-            ),
-        ),
-        "gateway_endpoints": Statement(
-            "SELECT count(*) FROM endpoints", table="endpoints", since="3"
-        ),
-        "gateway_models": Statement(
-            "SELECT count(*) FROM model_definitions", table="model_definitions", since="3"
-        ),
-        "gateway_keys": Statement("SELECT count(*) FROM secrets", table="secrets", since="3"),
-    },
+    ),
     "auth": _counts("auth", "users"),
 }  # fmt: skip
 # What MLflow makes by itself in an empty database: an experiment, and the administrator.
@@ -593,7 +581,7 @@ OF_ITSELF = {"experiments": 1, "users": 1}
 
 
 def of_people(counts: dict[str, int]) -> dict[str, int]:
-    """Return of a database's counts what somebody made; nothing where that is empty."""
+    """Return of a database's counts what people made; nothing where it is empty."""
     rest = {name: count - OF_ITSELF.get(name, 0) for name, count in counts.items()}
     return {name: count for name, count in rest.items() if count > 0}
 
@@ -695,15 +683,20 @@ USER_MADE = Statement(
 
 # What was logged: server/reset.py -----------------------------------------------------------------
 
-# What people log, and what they call it. Default is MLflow's own experiment.
+# What a reset deletes, but for what belongs to a run: what people call it. Default is MLflow's own.
+_CALLED = {
+    "trace_info": "traces", "endpoints": "gateway endpoints", "secrets": "gateway keys",
+    "model_definitions": "gateway models",
+}  # fmt: skip
 LOGGED = {
     "experiments": Statement(
         "SELECT count(*) FROM experiments WHERE experiment_id <> 0", table="experiments"
     ),
-    "runs": COUNTED["tracking"]["runs"],
-    "logged models": COUNTED["tracking"]["logged_models"],
-    "registered models": COUNTED["tracking"]["registered_models"],
-    "traces": Statement("SELECT count(*) FROM trace_info", table="trace_info"),
+    **{
+        _CALLED.get(name, name.replace("_", " ")): query
+        for name, query in COUNTED["tracking"].items()
+        if name not in ("experiments", "params", "metrics", "tags")
+    },
 }
 GRANTS_FORGOTTEN = Statement(
     "DELETE FROM role_permissions WHERE resource_pattern <> '*' AND resource_type <> 'workspace'",
