@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 from mlflow_environments import environment
-from records import written
+from records import interpreter, written
+from refusals import refused
 from versions import DEFAULT
 
 from mlflow_ops import host, installation, places
@@ -342,3 +343,32 @@ def test_whose_artifacts_are_gone(server: Path) -> None:
     assert found("new") == (2, ["m-1", "r2"])
     with pytest.raises(places.Unknown, match="not there"):
         found("never")
+
+
+def test_the_role_stops_before_anything_changes(server: Path) -> None:
+    """By the inventory's variables, on a host with such a record."""
+    python = interpreter(server, server / "installation.json")
+    common = {
+        "ansible_python_interpreter": python, "mlflow_server_environment": "/opt/mlflow/current",
+        "mlflow_server_config_dir": f"{server}/etc", "mlflow_server_user": "mlflow",
+        "mlflow_server_scenario": "scenario2", "playbook_called": "playbooks/%s.yml",
+    }  # fmt: skip
+    cases: dict[str, dict[str, Any]] = {
+        "moved": {"mlflow_server_state_dir": f"{server}/new"},
+        "bucket": {
+            "mlflow_server_state_dir": f"{server}/old",
+            "mlflow_server_artifacts_destination": "s3://mlflow/runs",
+            "mlflow_server_s3_endpoint_url": "http://127.0.0.1:1",
+        },
+        "meant": {
+            "mlflow_server_state_dir": f"{server}/new", "mlflow_server_move_confirm": "meant",
+        },
+    }  # fmt: skip
+    # This machine is none for a server, which is said too.
+    found = refused(server, cases, "mlflow_server", **common).errors
+    assert f"sqlite:///{server}/old/mlflow.db (runs 3)" in found["moved"]
+    assert "-e mlflow_server_move_confirm=moved" in found["moved"]
+    assert f"{server}/old/artifacts (files 2)" in found["bucket"]
+    assert "s3://mlflow/runs at http://127.0.0.1:1" in found["bucket"]
+    assert "runs 3" not in found["bucket"]
+    assert "out of sight" not in found["meant"]

@@ -591,14 +591,14 @@ NEWEST_RUNS = Statement("SELECT run_uuid FROM runs ORDER BY start_time DESC LIMI
 HAS_RUN = Statement("SELECT 1 FROM runs WHERE run_uuid = ?", table="runs")
 
 
-def _with_files(tags: str, **versions: str) -> Statement:
+def _with_files(tags: str) -> Statement:
     """Return how to ask for the newest runs with artifacts, which only some tags tell."""
     return Statement(
         "SELECT r.run_uuid, r.artifact_uri FROM runs r WHERE r.lifecycle_stage = 'active'"  # noqa: S608
         f" AND EXISTS (SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key IN ({tags}))"
         " ORDER BY r.start_time DESC LIMIT 10",
-        table="tags", **versions,
-    )  # fmt: skip
+        table="tags",
+    )
 
 
 # The newest things that have files: name and address. MLflow 3 keeps a run's models apart from it.
@@ -612,7 +612,7 @@ HAVING_FILES = {
         ),
         _with_files("'mlflow.loggedArtifacts', 'mlflow.loggedImages'"),
     ),
-    False: (_with_files("'mlflow.loggedArtifacts', 'mlflow.log-model.history'", until="3"),),
+    False: (_with_files("'mlflow.loggedArtifacts', 'mlflow.log-model.history'"),),
 }  # fmt: skip
 
 LOCATIONS = Statement(
