@@ -34,7 +34,7 @@ def test_every_question_has_an_answer(tmp_path: Path, monkeypatch: pytest.Monkey
     question = {
         "about": "s1", "contents": [], "databases": [], "environments": [], "files": [],
         "free": [str(tmp_path / "not/there/yet")], "installation": True, "keeps_addresses": False,
-        "machine": True,
+        "keeps": {"owner": "project", "file": "/-", "wanted": {}}, "machine": True,
         "nginx": True, "pairs": [], "paths": [], "ports": [], "python_modules": ["json", "no_such"],
         "resolve": ["https://localhost:5000", "https://[2001:db8::7]/", "https://team.invalid"],
         "texts": [], "tools": "/usr/local/lib/mlflow/current", "units": {},
@@ -514,6 +514,17 @@ def test_what_a_package_brought_is_asked_of_dpkg(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     assert nginx.packaged("/etc/nginx/sites-available/default") == "1b"
     assert nginx.packaged("/etc/nginx") == ""
+
+
+def test_what_is_in_memory(tmp_path: Path) -> None:
+    """By the file system that a path is in, and the last one that was mounted there."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"a / ext4 rw\nb {tmp_path} tmpfs rw\nc {tmp_path}/disk ext4 rw\n")
+    for path, expected in {"": True, "/x/y": True, "/disk/x": False, "x": False}.items():
+        assert files.in_memory(f"{tmp_path}{path}", mounts) is expected
+    mounts.write_text(mounts.read_text() + f"d {tmp_path} ext4 rw\n")
+    assert not files.in_memory(str(tmp_path), mounts)
+    assert not files.in_memory("/", tmp_path / "a Mac has none")
 
 
 # MLflow -------------------------------------------------------------------------------------------

@@ -275,6 +275,7 @@ def test_mutual_tls(render: Render, server: str) -> None:
         assert " --factory " in done.stdout
         assert done.stdout.endswith(" mlflow_ops.server.guard:application\n")
     else:
+        assert " --timeout 600 " in done.stdout  # a large artifact and a slow store
         assert done.stdout.endswith(" app\n")
 
 

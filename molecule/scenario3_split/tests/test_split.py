@@ -253,7 +253,7 @@ def test_what_the_team_gave_does_not_work(
     """The first attempt with these very credentials is answered in a sentence; nothing moves."""
     state = "systemctl show --property InvocationID mlflow; sha256sum /etc/mlflow/*"
     before = [lab.root(host, state) for host in SERVERS]
-    wrong = {**given, variable: value}
+    wrong = {**given, variable: value, "mlflow_server_move_confirm": SERVERS[0]}
     said = lab.play("scenario3.yml", "--limit", "mlflow_servers", code=2, **wrong)
     error = " ".join(said.rpartition("fatal:")[2].split())
     for word in words:

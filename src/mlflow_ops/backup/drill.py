@@ -102,7 +102,8 @@ class Drill:
             for table, count in wanted.items()
             if found.get(table) != count
         ]
-        good = ", ".join(f"{table.replace('_', ' ')} {count}" for table, count in wanted.items())
+        some = {table.replace("_", " "): count for table, count in wanted.items() if count}
+        good = ", ".join(f"{name} {count}" for name, count in some.items()) or "empty"
         self.line(f"{kind} database", ", ".join(bad) or good, not bad)
 
     def models(self, models: Sequence[Mapping[str, str]], account: pwd.struct_passwd) -> None:

@@ -5,7 +5,7 @@
   create          bring the schema into the databases that are empty, and touch no other
   migrate         bring the schema of the others to what this MLflow needs
   savable         see that `save` has the programs for it, and that they know the database's version
-  count           print as JSON how many of each there are that people would miss
+  count           print as JSON how many of each people have made; {} of an empty database
   save DIR        copies of one moment into DIR, with manifest.json; the service may be running
   load DIR        replace what the databases hold by what was saved; all of a database, or nothing
 
@@ -121,7 +121,8 @@ def act(
         for uri in uris.values():
             copies.check_savable(uri)
     elif arguments.verb == "count":
-        print(json.dumps({kind: copies.count(kind, uri) for kind, uri in uris.items()}))
+        made = {kind: internals.of_people(copies.count(kind, uri)) for kind, uri in uris.items()}
+        print(json.dumps(made))
     elif arguments.verb == "save":
         print(json.dumps(copies.save(uris, arguments.directory)))
     else:

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from .. import client
+from .. import client, places
 from ..host.accounts import rights_of
 from ..server import ready
 from .patient import SEARCH, SQLITE, Patient, version_of
@@ -186,6 +186,24 @@ def bucket(p: Patient, destination: str, means: str) -> Iterator[Finding]:
             answer["error"],
             means,
             f"The variables are in {p.variables}. Then: {p.again}",
+        )
+
+
+@check("artifacts of the newest", "server", after=("database", "artifacts"))
+def newest(p: Patient) -> Iterator[Finding]:
+    """Whether what was logged last is where the server looks for it."""
+    destination = p.settings["MLFLOW_ARTIFACTS_DESTINATION"]
+    try:
+        number, bare = places.bare_of_files(p.settings, p.python, p["user"])
+    except places.Unknown as why:
+        raise Unseen(str(why)) from why
+    if bare:
+        yield error(
+            f"Of {number} of the newest runs and models these have no file in {destination}: "
+            f"{', '.join(bare[:5])}{' ...' if bare[5:] else ''}.",
+            "Who opens them gets an error: the files are elsewhere, or somebody removed them.",
+            "Was a directory, a bucket, its prefix or a mount changed? Set it back, and "
+            f"{p.again}; or bring the files: {p.play('restore')}",
         )
 
 
