@@ -21,7 +21,7 @@ import yaml
 from records import written
 from refusals import refused
 
-from mlflow_ops import settings
+from mlflow_ops import lock, settings
 from mlflow_ops.backup import drill, index, run, sets, state, stores, unpack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -379,11 +379,9 @@ def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
 
 
 def test_what_moves_is_told_from_what_stalls() -> None:
-    with subprocess.Popen(
-        ["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
-        process.stdin.write("x" * 50_000)
+        process.stdin.write(b"x" * 50_000)
         process.stdin.flush()
         process.stdout.read(50_000)
         before = stores.transferred(process)
@@ -755,3 +753,28 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_keys_of_a_set_are_keys_alone(line: str, names: list[str]) -> None:
     """The service's unit reads them as root: another variable there could start anything."""
     assert unpack.strange(f"# Made once.\n{line}\n") == names
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("{", "JSONDecodeError"), ('{"tracking": 7}', "mlflow-database"), ("[]", "mlflow-database")],
+)
+def test_no_answer_is_a_traceback(said: str, words: str) -> None:
+    """Of any program: what it did not foresee is one line, and says where it was."""
+    command = [sys.executable, "-Es", ROOT / "src", "database", "count", "--stdin"]
+    done = subprocess.run(command, input=said, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and words in done.stderr
+    assert done.stderr.count("\n") == 1 and ".py:" in done.stderr
+
+
+def test_the_lock_on_the_data_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read the directory of settings may hold it: the service, too."""
+    written(monkeypatch, tmp_path, config_dir=str(tmp_path))
+    with lock.data_lock():
+        monkeypatch.setattr(lock, "PATIENCE", 0)
+        with pytest.raises(TimeoutError, match=f"lslocks | grep {tmp_path}"), lock.data_lock():
+            pass
+    with lock.data_lock():
+        pass

@@ -472,7 +472,7 @@ class Backup:
             say(from_the_future(future))
         least = int(self.settings.get("MLFLOW_BACKUP_KEEP_SETS", "7"))
         old = sets.expired(
-            stamps, now, int(self.settings.get("MLFLOW_BACKUP_KEEP_DAYS", "30")),
+            stamps, now, int(self.settings.get("MLFLOW_BACKUP_KEEP_DAYS", "28")),
             1 if self.versioned() else least,
         )  # fmt: skip
         kept = [stamp for stamp in stamps if stamp not in old]
@@ -735,7 +735,7 @@ class Backup:
 
     def see_time(self, said: Sequence[Mapping[str, Any]]) -> None:
         """Raise Trouble where sets would stay longer than the bucket keeps what they name."""
-        days = int(self.settings.get("MLFLOW_BACKUP_KEEP_DAYS", "30"))
+        days = int(self.settings.get("MLFLOW_BACKUP_KEEP_DAYS", "28"))
         bucket = next((one["days"] for one in said if one.get("days")), 0)
         if bucket and days >= bucket:
             raise Trouble(
