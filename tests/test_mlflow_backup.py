@@ -22,7 +22,7 @@ from records import written
 from refusals import refused
 
 from mlflow_ops import lock, settings
-from mlflow_ops.backup import drill, index, run, sets, state, stores, unpack
+from mlflow_ops.backup import bucket, drill, index, run, sets, state, stores, unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_backup"
@@ -761,7 +761,7 @@ def test_keys_of_a_set_are_keys_alone(line: str, names: list[str]) -> None:
 )
 def test_no_answer_is_a_traceback(said: str, words: str) -> None:
     """Of any program: what it did not foresee is one line, and says where it was."""
-    command = [sys.executable, "-Es", ROOT / "src", "database", "count", "--stdin"]
+    command = [sys.executable, "-Es", str(ROOT / "src"), "database", "count", "--stdin"]
     done = subprocess.run(command, input=said, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and words in done.stderr
     assert done.stderr.count("\n") == 1 and ".py:" in done.stderr
@@ -778,3 +778,39 @@ def test_the_lock_on_the_data_is_not_waited_for_for_ever(
             pass
     with lock.data_lock():
         pass
+
+
+NONCURRENT = {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}, "Status": "Enabled"}
+# name: (rules of a bucket's life cycle, the days after which versions of artifacts may go)
+RULES: dict[str, tuple[list[dict[str, Any]], int]] = {
+    "ours": ([{**NONCURRENT, "Filter": {"Prefix": ""}}], 30),
+    "of all artifacts": ([{**NONCURRENT, "Prefix": "art"}], 30),
+    "of some": ([{**NONCURRENT, "Filter": {"Prefix": "artifacts/7/"}}], 30),
+    "of something else": ([{**NONCURRENT, "Filter": {"Prefix": "logs/"}}], 0),
+    "not in force": ([{**NONCURRENT, "Status": "Disabled"}], 0),
+    "uploads alone": ([{"AbortIncompleteMultipartUpload": {}, "Status": "Enabled"}], 0),
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_how_long_a_bucket_keeps_versions(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    rules, days = RULES[case]
+    said = SimpleNamespace(ClientError=OSError)
+    monkeypatch.setitem(sys.modules, "botocore", SimpleNamespace(exceptions=said))
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", said)
+    made = object.__new__(bucket.Bucket)
+    made.name, made.prefix = "b", "artifacts"
+    made.client = SimpleNamespace(get_bucket_lifecycle_configuration=lambda **_: {"Rules": rules})
+    assert made.days() == days
+
+
+@pytest.mark.parametrize(("days", "good"), [("29", True), ("30", False)])
+def test_no_set_outlives_the_versions_that_it_names(days: str, good: bool) -> None:
+    made = object.__new__(run.Backup)
+    made.settings = {"MLFLOW_BACKUP_KEEP_DAYS": days}
+    if good:
+        made.see_time([{"days": 30}])
+        made.see_time([{"days": 0}])
+        return
+    with pytest.raises(sets.Trouble, match=r"mlflow_backup_keep_days is 30.* less than 30"):
+        made.see_time([{"days": 30}])
