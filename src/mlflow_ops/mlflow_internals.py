@@ -768,7 +768,8 @@ class Old(NamedTuple):
     """How to ask for what was deleted long enough ago.
 
     Attributes:
-        all: for each: id, name, place of the files, time of deletion, experiment.
+        all: for each: id, name, place of the files, time of deletion, experiment; so many that come
+            after an id.
         one: the same of one, by its id.
     """
 
@@ -778,7 +779,9 @@ class Old(NamedTuple):
 
 def _old(query: str, key: str, table: str, since: str = "") -> Old:
     return Old(
-        Statement(query, table=table, since=since),
+        Statement(
+            f"{query} AND {key} > :after ORDER BY {key} LIMIT :some", table=table, since=since
+        ),
         Statement(f"{query} AND {key} = :id", table=table, since=since),
     )
 
@@ -818,9 +821,8 @@ SELECT experiment_id, name, artifact_location, last_update_time, experiment_id F
 }
 VERSIONS_FROM = Statement(
     """
-SELECT name, version FROM model_versions
- WHERE coalesce(current_stage, '') <> 'Deleted_Internal'
-   AND (run_id = :id OR source LIKE :text OR storage_location LIKE :text)
+SELECT name, version, coalesce(run_id, ''), coalesce(source, ''), coalesce(storage_location, '')
+  FROM model_versions WHERE coalesce(current_stage, '') <> 'Deleted_Internal'
 """,
     table="model_versions",
 )

@@ -1,11 +1,13 @@
 """The service's bucket, by the service's own means: its settings, its key, boto3.
 
-  versions [--any]    print the present version of each object as JSON; --any: only see that it may
-  check               print what is wrong with the versions on standard input, as JSON
-  fetch DIR           bring the versions on standard input into a directory
+  versions [--any]    print the present version of each object; --any: only see that it may, and
+                      print for how many days older versions are kept, where that is known
+  check               print what is wrong with the versions on standard input
+  fetch DIR           bring the versions on standard input into a directory; print what is wrong
   put DIR             put the files on standard input, which are in a directory, as MLflow would
 
-Run with MLflow's Python, which has boto3.
+What it reads and prints are JSON objects, one a line, so that a million of them are no more memory
+than a few: {"path", "why"} is what is wrong. Run with MLflow's Python, which has boto3.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..settings import read_settings
+from .index import parts
 
 
 class Bucket:
@@ -49,27 +53,49 @@ class Bucket:
         """Return an artifact's key."""
         return f"{self.prefix}/{path}" if self.prefix else path
 
-    def versions(self) -> list[dict[str, Any]]:
-        """Return the present version of each object."""
+    def versions(self) -> Iterator[dict[str, Any]]:
+        """Yield the present version of each object."""
         pages = self.client.get_paginator("list_object_versions").paginate(
             Bucket=self.name, Prefix=self.key("")
         )
-        return [
-            {
-                "path": version["Key"][len(self.key("")) :],
-                "size": version["Size"],
-                "modified": version["VersionId"],
-                "sha256": version["ETag"].strip('"'),
-            }
-            for page in pages
-            for version in page.get("Versions", [])
-            if version["IsLatest"] and not version["Key"].endswith("/")
-        ]
+        for page in pages:
+            for version in page.get("Versions", []):
+                if version["IsLatest"] and not version["Key"].endswith("/"):
+                    yield {
+                        "path": version["Key"][len(self.key("")) :],
+                        "size": version["Size"],
+                        "modified": version["VersionId"],
+                        "sha256": version["ETag"].strip('"'),
+                    }
 
     def keeps_versions(self) -> bool:
         """Return whether the bucket keeps what is overwritten or deleted."""
         answer = self.client.get_bucket_versioning(Bucket=self.name)
         return bool(answer.get("Status") == "Enabled")
+
+    def days(self) -> int:
+        """Return after how many days a version that is not the present one goes; 0: unknown."""
+        from botocore.exceptions import ClientError
+
+        try:
+            found = self.client.get_bucket_lifecycle_configuration(Bucket=self.name)
+        except ClientError:  # there is none, or this key may not ask
+            return 0
+        return min(
+            (
+                int(rule["NoncurrentVersionExpiration"]["NoncurrentDays"])
+                for rule in found.get("Rules", [])
+                if rule.get("Status") == "Enabled"
+                and "NoncurrentDays" in rule.get("NoncurrentVersionExpiration", {})
+                and self.concerns(rule)
+            ),
+            default=0,
+        )
+
+    def concerns(self, rule: dict[str, Any]) -> bool:
+        """Return whether a rule of the bucket's life cycle may be about artifacts."""
+        prefix = rule.get("Filter", {}).get("Prefix", rule.get("Prefix")) or ""
+        return self.key("").startswith(prefix) or prefix.startswith(self.key(""))
 
     def wrong(self, artifact: dict[str, Any]) -> str:
         """Return what is wrong with a version, or ''."""
@@ -145,17 +171,25 @@ def main() -> int:
                     f"Bucket {bucket.name} keeps no versions. Turn versioning on, or set "
                     "mlflow_backup_artifacts: copy."
                 )
-            print(json.dumps([] if arguments.any else bucket.versions()))
+            for one in [{"days": bucket.days()}] if arguments.any else bucket.versions():
+                print(json.dumps(one))
             return 0
-        artifacts = json.load(sys.stdin)
+        act: Callable[[dict[str, Any]], str] = bucket.wrong
+        if arguments.verb != "check":
+            do = bucket.fetch if arguments.verb == "fetch" else bucket.put
+
+            def act(artifact: dict[str, Any]) -> str:
+                return do(artifact, arguments.directory)
+
+        count = 0
         with ThreadPoolExecutor(8) as pool:
-            if arguments.verb == "check":
-                print(json.dumps([*filter(None, pool.map(bucket.wrong, artifacts))]))
-                return 0
-            act = bucket.fetch if arguments.verb == "fetch" else bucket.put
-            done = pool.map(lambda one: act(one, arguments.directory), artifacts)
-            if wrong := [*filter(None, done)]:
-                sys.exit(f"{len(wrong)} of {len(artifacts)} artifacts are not there: {wrong[0]}")
+            for some in parts(map(json.loads, sys.stdin)):
+                for artifact, why in zip(some, pool.map(act, some), strict=True):
+                    if why:
+                        count += 1
+                        if arguments.verb == "put":
+                            sys.exit(f"Artifacts do not arrive: {why}")
+                        print(json.dumps({"path": artifact["path"], "why": why}))
     except (BotoCoreError, ClientError) as error:
         sys.exit(f"The service's bucket: {error}")
     return 0
