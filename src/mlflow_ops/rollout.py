@@ -202,15 +202,13 @@ class Switch:
     def systemctl(self, verb: str) -> None:
         """Start or stop the service. Raises Failed with what it said."""
         command("systemctl", "reset-failed", self.plan.unit)
+        before = units.ask(self.plan.unit, "InvocationID")
         try:
             command("systemctl", verb, self.plan.unit)
         except Failed as error:
-            start = units.ask(self.plan.unit, "InvocationID")["InvocationID"]
-            read = "journalctl --quiet --no-pager --output=cat"
-            read += f" _SYSTEMD_INVOCATION_ID={start}"
             # What readiness missed comes first: a server says much after it.
-            both = f"{read} --lines=1 --grep=^mlflow-ready:; {read} --lines=30"
-            raise Failed(command("sh", "-c", both).strip() or str(error)) from error
+            words = units.last_words(self.plan.unit, before, str(error), first="^mlflow-ready:")
+            raise Failed(words) from error
 
     def point(self, environment: str) -> None:
         """Let `current` lead to an environment."""

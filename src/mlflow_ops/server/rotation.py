@@ -145,12 +145,8 @@ def shown(name: str) -> str:
 
 def restart() -> None:
     """Restart the service, which ends when it is ready. Raises Refused with its last words."""
-    run("systemctl", "reset-failed", UNIT)  # starts that failed before do not count
-    if run("systemctl", "restart", UNIT).returncode:
-        start = shown("InvocationID")
-        words = run("journalctl", "--no-pager", "--output=cat", "--lines=15",
-                    f"_SYSTEMD_INVOCATION_ID={start}", "+", f"INVOCATION_ID={start}")  # fmt: skip
-        raise Refused(words.stdout.strip())
+    if words := units.start(UNIT, "restart", first="^mlflow-ready:"):
+        raise Refused(words)
 
 
 def left(service: Service, asked: dict[str, Any]) -> dict[str, str]:
