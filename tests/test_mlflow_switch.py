@@ -45,7 +45,8 @@ class Host:
             "unit": "mlflow.service", "user": "mlflow", "settings": str(tmp_path / "server.env"),
             "link": str(self.link), "old": OLD, "new": NEW, "change": [["migrate"]],
             "token": "mine", "leader": True, "together": False,
-            "artifacts": "", "files": {}, "saved": str(tmp_path / "saved"), "must_save": True,
+            "artifacts": "", "objects": "", "files": {},
+            "saved": str(tmp_path / "saved"), "must_save": True,
             "patience": 0.2,
             "marks": ["stop", "change"], "path": "",
         }  # fmt: skip
@@ -344,6 +345,27 @@ def test_other_data(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(rollout, "command", looks)
     host.run()
     assert seen == ["newnew", "oldold"]
+
+
+def test_objects_are_exchanged_and_come_back(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the very steps in which the databases change."""
+    host.values["objects"] = "/a-set"
+    kept, real = f"{host.values['saved']}/objects", host.command
+
+    def exchanges(*words: str | Path, **options: Any) -> str:
+        if "backup-bucket" in words:
+            host.did.append(" ".join(map(str, words[words.index("backup-bucket") + 1 :])))
+            Path(kept).mkdir(exist_ok=True)
+        return real(*words, **options)
+
+    monkeypatch.setattr(rollout, "command", exchanges)
+    assert host.run()["phase"] == "put back"
+    assert host.did == [
+        *FORWARD[:3], f"exchange /a-set {kept}", FORWARD[3], f"stop {NEW}", f"save by {NEW}",
+        BACK[0], f"back {kept}", BACK[1],
+    ]  # fmt: skip
 
 
 def test_a_file_s_content_is_taken_from_a_file_of_root_s_alone(host: Host, tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ class Server:
         plan: dict[str, Any] = {
             "unit": "mlflow.service", "user": "mlflow", "settings": str(place / "server.env"),
             "link": str(place / "current"), "old": OLD, "new": NEW, "change": [["migrate"]],
-            "token": "mine", "leader": leads, "together": True, "artifacts": "", "files": {},
+            "token": "mine", "leader": leads, "together": True,
+            "artifacts": "", "objects": "", "files": {},
             "saved": str(place / "saved"), "must_save": True, "patience": PATIENCE, "marks": [],
             "path": "",
         }  # fmt: skip

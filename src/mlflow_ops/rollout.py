@@ -77,6 +77,7 @@ class Plan:
         together: whether there are several.
         change: what happens to them, in order: verbs of `database`, with their arguments.
         artifacts: a directory whose content is replaced by that of `<directory>.new`, or ''.
+        objects: a fetched set, of which bucket.py exchanges artifacts in S3; or ''.
         files: for each file the one whose content it gets, both where root alone writes.
         saved: a directory to be made: what is saved is below it.
         must_save: whether it ends where they cannot be saved; else there is no way back for them.
@@ -98,6 +99,7 @@ class Plan:
         self.together: bool = values["together"]
         self.change: list[list[str]] = values["change"]
         self.artifacts: str = values["artifacts"]
+        self.objects: str = values["objects"]
         self.files: dict[str, str] = values["files"]
         self.saved = Path(values["saved"])
         self.must_save: bool = values["must_save"]
@@ -114,6 +116,11 @@ class Plan:
     def databases(self) -> Path:
         """Where the databases are saved: the service's user's own, below what is root's."""
         return self.saved / "databases"
+
+    @property
+    def old_objects(self) -> Path:
+        """Where objects that are replaced go."""
+        return self.saved / "objects"
 
     @property
     def old_artifacts(self) -> Path:
@@ -270,6 +277,14 @@ class Switch:
         self.move(Path(self.plan.artifacts), self.plan.old_artifacts)
         self.move(Path(self.plan.artifacts + ".new"), Path(self.plan.artifacts))
 
+    def bucket(self, *words: str | Path) -> None:
+        """Do something with the artifacts in S3. Raises Failed."""
+        command(
+            *program(
+                self.plan.link.with_name(self.plan.new) / "bin/python", "backup-bucket", *words
+            )
+        )
+
     def move(self, source: Path, target: Path) -> None:
         """Rename a directory of artifacts. Where that is the service's user's, she does it."""
         if root_alone(source):
@@ -297,6 +312,8 @@ class Switch:
             self.database(plan.new, *words)
         if plan.artifacts:
             self.replace_artifacts()
+        if plan.objects:
+            self.bucket("exchange", plan.objects, plan.old_objects)
         self.enter("changed")
         self.enter("starting")
         self.point(plan.new)
@@ -379,6 +396,8 @@ class Switch:
                 if Path(plan.artifacts).exists():
                     self.move(Path(plan.artifacts), Path(plan.artifacts + ".new"))
                 self.move(plan.old_artifacts, Path(plan.artifacts))
+            if plan.old_objects.exists():
+                self.bucket("back", plan.old_objects)
 
     def start_old(self) -> None:
         """Start the old version. Raises Failed where it does not come up for long."""

@@ -4,6 +4,9 @@
   check               print what is wrong with the versions on standard input, as JSON
   fetch DIR           bring the versions on standard input into a directory
   put DIR             put the files on standard input, which are in a directory, as MLflow would
+  exchange SET KEPT   put those of a fetched set that EXCHANGE lists, in the place of what is there,
+                      which is brought into a directory first
+  back KEPT           put back what an exchange has brought there
 
 Run with MLflow's Python, which has boto3.
 """
@@ -15,12 +18,16 @@ import hashlib
 import json
 import os
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..settings import read_settings
+
+# Of a fetched set: what the bucket has otherwise (`over`), and what it had not and has got since.
+EXCHANGE = "exchange.json"
 
 
 class Bucket:
@@ -125,6 +132,51 @@ class Bucket:
             return f"{artifact['path']}: {error}"
         return ""
 
+    def exchange(self, artifact: dict[str, Any], directory: Path, kept: Path) -> str:
+        """Put a file in the place of what is there, which is kept; return what is wrong, or ''."""
+        from botocore.exceptions import ClientError
+
+        try:
+            if artifact["over"]:
+                self.keep(artifact["path"], kept)
+            else:  # it was put there before; a cleaning may have come in between
+                self.client.head_object(Bucket=self.name, Key=self.key(artifact["path"]))
+                return ""
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
+                return f"{artifact['path']}: {error}"
+        return self.put(artifact, directory)
+
+    def keep(self, path: str, kept: Path) -> None:
+        """Bring what is there into a directory, whole or not at all. Raises ClientError."""
+        file, fresh = kept / "files" / path, kept / uuid.uuid4().hex
+        if file.exists():  # by a try before: what is there now is the other
+            return
+        self.client.download_file(self.name, self.key(path), str(fresh))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh.rename(file)
+
+
+def work(bucket: Bucket, arguments: argparse.Namespace) -> tuple[int, list[str]]:
+    """Put what the arguments say; return how many files that are, and what is wrong."""
+    place: Path = arguments.directory
+    act = bucket.fetch if arguments.verb == "fetch" else bucket.put
+    if arguments.verb == "exchange":
+        artifacts = json.loads((place / EXCHANGE).read_text())
+        arguments.kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+        def act(artifact: dict[str, Any], directory: Path) -> str:
+            return bucket.exchange(artifact, directory / "artifacts", arguments.kept)
+    elif arguments.verb == "back":
+        place = place / "files"
+        files = (path for path in place.rglob("*") if path.is_file())
+        artifacts = [{"path": str(path.relative_to(place))} for path in files]
+    else:
+        artifacts = json.load(sys.stdin)
+    with ThreadPoolExecutor(8) as pool:
+        done = pool.map(lambda one: act(one, place), artifacts)
+        return len(artifacts), [*filter(None, done)]
+
 
 def main() -> int:
     """Do what the arguments say; return the exit code."""
@@ -132,8 +184,11 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("versions").add_argument("--any", action="store_true")
     verbs.add_parser("check")
-    for verb in ("fetch", "put"):
-        verbs.add_parser(verb).add_argument("directory", type=Path, metavar="DIR")
+    for verb in ("fetch", "put", "exchange", "back"):
+        action = verbs.add_parser(verb)
+        action.add_argument("directory", type=Path, metavar="DIR")
+        if verb == "exchange":
+            action.add_argument("kept", type=Path, metavar="KEPT")
     arguments = parser.parse_args()
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -147,15 +202,13 @@ def main() -> int:
                 )
             print(json.dumps([] if arguments.any else bucket.versions()))
             return 0
-        artifacts = json.load(sys.stdin)
-        with ThreadPoolExecutor(8) as pool:
-            if arguments.verb == "check":
-                print(json.dumps([*filter(None, pool.map(bucket.wrong, artifacts))]))
-                return 0
-            act = bucket.fetch if arguments.verb == "fetch" else bucket.put
-            done = pool.map(lambda one: act(one, arguments.directory), artifacts)
-            if wrong := [*filter(None, done)]:
-                sys.exit(f"{len(wrong)} of {len(artifacts)} artifacts are not there: {wrong[0]}")
+        if arguments.verb == "check":
+            with ThreadPoolExecutor(8) as pool:
+                print(json.dumps([*filter(None, pool.map(bucket.wrong, json.load(sys.stdin)))]))
+            return 0
+        count, wrong = work(bucket, arguments)
+        if wrong:
+            sys.exit(f"{len(wrong)} of {count} artifacts are not there: {wrong[0]}")
     except (BotoCoreError, ClientError) as error:
         sys.exit(f"The service's bucket: {error}")
     return 0

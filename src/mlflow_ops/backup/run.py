@@ -5,7 +5,8 @@
   verify [SET]      read every file of a set (of all sets) and compare it with its manifest
   fetch SET DIR     a whole set into a new directory, verified; SET may be `newest`
   ca SET DIR        the private CA of a set into a new directory, which `fetch` leaves out
-  artifacts DIR     put a fetched set's artifacts back into the service's S3; nothing is deleted
+  artifacts DIR     put a fetched set's artifacts into the service's S3, where it has none of that
+                    name, and note in DIR which others a restore has to exchange
   prune             remove what has had its time
   drill             restore the newest set beside the service, use it, compare, remove it again
   status            whether the last good backup is recent enough: the exit code, and a sentence
@@ -39,10 +40,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import installation, program
-from ..lock import data_lock
+from ..lock import SWITCH, data_lock
 from ..settings import parse, read_file
 from ..view import Refused, without_links
 from . import sets
+from .bucket import EXCHANGE
 from .sets import MANIFEST, Artifact, Trouble
 from .stores import SERVICE_S3, Store, Target
 
@@ -462,15 +464,22 @@ class Backup:
             now = [Artifact(**entry) for entry in json.loads(self.bucket("versions"))]
         else:
             now = store.listed()
-        there = {(entry.path, entry.size, entry.modified) for entry in now}
-        # What the bucket has had since the backup and nobody wrote to stays as it is.
-        absent = [
-            entry for entry in artifacts if (entry.path, entry.size, entry.modified) not in there
-        ]
+        there = {entry.path: (entry.size, entry.modified) for entry in now}
+        # What the bucket has had since the backup and nobody wrote to stays as it is. What somebody
+        # wrote again is the switch's to exchange, which keeps it, and brings it back if need be.
+        absent = [entry for entry in artifacts if entry.path not in there]
+        other = [
+            entry.path for entry in artifacts
+            if there.get(entry.path, (entry.size, entry.modified)) != (entry.size, entry.modified)
+        ]  # fmt: skip
+        need_room(SWITCH, sum(there[path][0] for path in other))
         self.bucket("put", directory / "artifacts", artifacts=absent)
         sizes = store.sizes()
-        if lost := [entry.path for entry in artifacts if sizes.get(entry.path) != entry.size]:
+        if lost := [entry.path for entry in absent if sizes.get(entry.path) != entry.size]:
             raise Trouble(f"{len(lost)} artifacts did not arrive in {store.place}: {lost[0]} ...")
+        listed = [{"path": entry.path, "over": False} for entry in absent]
+        listed += [{"path": path, "over": True} for path in other]
+        (directory / EXCHANGE).write_text(json.dumps(listed))
         size = sets.amount(sum(entry.size for entry in absent))
         return f"Put {len(absent)} of {len(artifacts)} artifacts ({size}) into {store.place}."
 
