@@ -230,7 +230,10 @@ systemctl show --property ExecMainStartTimestamp --timestamp=unix --value mlflow
 
 def test_a_restore_of_two_servers(lab: Lab) -> None:
     """What it replaces, database and S3, comes back; and who follows serves when that is over."""
-    backup = {"mlflow_backup_target": "/srv/backups", "mlflow_backup_on_calendar": ""}
+    backup: dict[str, Any] = {
+        "mlflow_backup_target": "/srv/backups",
+        "mlflow_backup_on_calendar": "",
+    }
     lab.python(CLIENT, "ada", WRITE, "old")
     lab.play("backup.yml", **backup)
     lab.python(CLIENT, "ada", WRITE, "newer")
