@@ -254,6 +254,8 @@ def test_nobody_leads(pair: Pair, did: Callable[[], list[str]]) -> None:
     _, follows = pair
     (follows.place.parent / "log").touch()
     follows.run()
+    follows.until("ready")
+    follows.hear("stop")
     assert "has not begun" in follows.until("put back")["error"]
     assert did() == []
 

@@ -55,8 +55,7 @@ ENDED = ["confirmed", "put back", "stuck"]
 PUT_BACK_PATIENCE = 600  # seconds that the old version may take to start, once its data is back
 ASK_AGAIN = 2  # seconds between two questions for what the leader says
 
-# Then no service may start: the leader's databases are in no state, or are nobody's to write.
-CLOSED = ["stopping", "stopped", "saving", "changing", "changed", "putting back", "stuck"]
+CLOSED = "closed"  # a file of the state, while no service may start: the data is nobody's to write
 
 
 class Failed(Exception):
@@ -252,6 +251,8 @@ class Switch:
         """Start or stop the service. Raises Failed with what it said."""
         command("systemctl", "reset-failed", self.plan.unit)
         before = units.ask(self.plan.unit, "InvocationID")
+        if verb == "start":
+            (STATE / CLOSED).unlink(missing_ok=True)
         try:
             command("systemctl", verb, self.plan.unit)
         except Failed as error:
@@ -279,11 +280,8 @@ class Switch:
 
     def bucket(self, *words: str | Path) -> None:
         """Do something with the artifacts in S3. Raises Failed."""
-        command(
-            *program(
-                self.plan.link.with_name(self.plan.new) / "bin/python", "backup-bucket", *words
-            )
-        )
+        python = self.plan.link.with_name(self.plan.new) / "bin/python"
+        command(*program(python, "backup-bucket", *words))
 
     def move(self, source: Path, target: Path) -> None:
         """Rename a directory of artifacts. Where that is the service's user's, she does it."""
@@ -300,9 +298,7 @@ class Switch:
         self.enter("ready")
         self.await_word("stop")
         self.tell("begun")  # from here on the others wait for how it ends
-        self.enter("stopping", stopped_at=time.time())
-        self.systemctl("stop")
-        self.enter("stopped")
+        self.stop()
         self.await_word("change")
         self.enter("saving")
         self.save(plan.old, plan.databases, must=plan.must_save)
@@ -321,6 +317,13 @@ class Switch:
         self.enter("serving", outage=round(time.time() - self.state["stopped_at"], 1))
         self.await_word("confirm")
         self.enter("serving", sure=True)
+
+    def stop(self) -> None:
+        """Stop the service, and let nobody start it, nor the next boot. Raises Failed, OSError."""
+        self.enter("stopping", stopped_at=time.time())
+        (STATE / CLOSED).touch()
+        self.systemctl("stop")
+        self.enter("stopped")
 
     def confirm(self) -> None:
         """Let all know that it is for good. There is no way back from here, and none is tried."""
@@ -342,9 +345,8 @@ class Switch:
         """
         plan = self.plan
         if self.state["phase"] in ("ready", "stopping"):
-            self.enter("stopping", stopped_at=time.time())
-            self.systemctl("stop")
-            self.enter("stopped")
+            self.stop()
+        self.state.setdefault("last", "stopped")
         while (word := self.told()) not in ("confirmed", "put back"):
             time.sleep(ASK_AGAIN)
         if word == "put back":
@@ -369,6 +371,8 @@ class Switch:
         self.enter("putting back", failed=self.state["last"], error=why.strip())
         begun = self.reached("stopping")
         if begun and not self.state.get("back"):
+            with contextlib.suppress(OSError):  # of a full disk
+                (STATE / CLOSED).touch()
             self.systemctl("stop")
             self.put_back()
             self.point(plan.old)
@@ -454,6 +458,7 @@ class Switch:
             if begins:
                 self.plan.trial.touch()
                 self.enter("ready")
+                self.await_word("stop")
                 self.await_leader()
             elif self.state["phase"] in ("begun", "ready", "putting back"):
                 raise Failed("The host, or the switch itself, stopped before it began.")
@@ -489,12 +494,11 @@ class Switch:
 
 def closed() -> str:
     """Return why no service may start on this host now, or ''. A switch has the data."""
-    state = read(STATE / "state.json")
-    if not lock.unfinished() or state.get("back") or state.get("phase") not in CLOSED:
+    if not (lock.unfinished() and (STATE / CLOSED).exists()):
         return ""
     return (
-        f"A switch to another version or other data is not finished ({state['phase']}), and starts "
-        f"the service itself. Where it does not run any more: systemctl start {UNIT}"
+        "A switch to another version or other data is not finished, and starts the service itself. "
+        f"Where it does not run any more: systemctl start {UNIT}"
     )
 
 
@@ -507,6 +511,7 @@ def start() -> None:
         raise SystemExit(OTHER)
     shutil.rmtree(MARKS, ignore_errors=True)
     MARKS.mkdir(mode=0o700)
+    (STATE / CLOSED).unlink(missing_ok=True)
     begun = {"phase": "begun", "saved": values["saved"], "token": values["token"]}
     write(STATE / "state.json", begun)
     write(STATE / "plan.json", values)
