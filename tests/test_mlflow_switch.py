@@ -47,7 +47,7 @@ class Host:
             "token": "mine", "leader": True, "together": False,
             "artifacts": "", "objects": "", "files": {},
             "saved": str(tmp_path / "saved"), "must_save": True,
-            "patience": 0.2,
+            "patience": "0.2",  # as --extra-vars says it
             "marks": ["stop", "change"], "path": "",
         }  # fmt: skip
         monkeypatch.setattr(rollout, "command", self.command)

@@ -102,7 +102,7 @@ class Plan:
         self.files: dict[str, str] = values["files"]
         self.saved = Path(values["saved"])
         self.must_save: bool = values["must_save"]
-        self.patience: float = values["patience"]
+        self.patience = float(values["patience"])  # text, where the command line says it
         self.marks: list[str] = values["marks"]
         self.path = os.pathsep.join(filter(None, [values["path"], os.environ["PATH"]]))
 
