@@ -273,3 +273,88 @@ def test_what_is_loaded_takes_the_leader_s_word_along(
     leads.hear("confirm")
     follows.until("confirmed")
     assert did()[-1] == FOLLOWED[1]
+
+
+# The programs of a host, for the role: those above; systemd's part is to start another process.
+PROGRAMS = """
+import os
+
+def systemd(*words, **options):
+    if words[:2] != ("systemctl", "start") or words[2] != rollout.UNIT:
+        return command(*words, **options)
+    running = subprocess.Popen(
+        [sys.executable, str(place / "programs"), "rollout", "run"], start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    (place / "pid").write_text(str(running.pid))
+
+def is_active(*_):
+    state = Path("/proc", (place / "pid").read_text(), "stat")
+    return 0 if state.exists() and ") Z" not in state.read_text() else 3
+
+rollout.command, rollout.subprocess.call = systemd, is_active
+sys.argv = asked
+rollout.main()
+"""
+
+# One after the other, and the one that leads last: they wait for one another all the same.
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  vars: &vars
+    mlflow_switch_servers: [leads, follows]
+    mlflow_switch_environment: "{{ place }}/%(new)s"
+  tasks:
+    - ansible.builtin.set_fact:
+        __mlflow_switch_found:
+          serves: %(old)s
+          installation: {unit: mlflow.service, user: mlflow, settings: "{{ place }}/server.env",
+                         environment: "{{ place }}/current"}
+    - ansible.builtin.include_role: {name: mlflow_switch, tasks_from: switch}
+- hosts: all
+  gather_facts: false
+  vars: *vars
+  tasks:
+    - ansible.builtin.include_role: {name: mlflow_switch, tasks_from: confirm}
+"""
+
+
+@pytest.mark.parametrize("objection", ["", "It is too new."])
+def test_the_role_leads_them_through(
+    pair: Pair, did: Callable[[], list[str]], tmp_path: Path, objection: str
+) -> None:
+    """To the end, or back, and says how that was."""
+    for server in pair:
+        (server.place / "state/plan.json").unlink()
+        (server.place / "programs").mkdir()
+        before = f"import sys\nsys.path.insert(0, {str(ROOT / 'src')!r})\nasked = sys.argv[1:]\n"
+        before += f"sys.argv = ['', {str(server.place)!r}, {str(server.log)!r}, '0', '']\n"
+        work = SERVER.rpartition('sys.argv = ["rollout", "run"]')[0]
+        (server.place / "programs/__main__.py").write_text(before + work + PROGRAMS)
+    (tmp_path / "playbook.yml").write_text(PLAYBOOK % {"old": OLD, "new": NEW})
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {one.place.name: {**here, "place": str(one.place)} for one in pair[::-1]}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
+    extra = {
+        "__mlflow_switch_tools": "{{ place }}/programs", "__mlflow_switch_state_dir": "{{ place }}",
+        "mlflow_switch_objection": objection,
+    }  # fmt: skip
+    done = subprocess.run(
+        ["ansible-playbook", "--forks=1", "--inventory", tmp_path / "hosts.yml",
+         tmp_path / "playbook.yml", "--extra-vars", json.dumps(extra)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    phases = [server.state()["phase"] for server in pair]
+    if not objection:
+        assert done.returncode == 0, done.stdout
+        assert phases == ["confirmed", "confirmed"]
+        assert did()[-2:] == ["leads: start " + NEW, "follows: start " + NEW]
+        return
+    assert done.returncode == 2, done.stdout
+    assert phases == ["put back", "put back"]
+    said = " ".join(done.stdout.split())
+    assert "on trial: It is too new. The old version serves the old data again." in said
+    assert "The server that leads has put it back. The old version serves" in said
+    assert [line for line in did() if line.startswith("follows")] == [
+        "follows: stop " + OLD, "follows: start " + OLD,
+    ]  # fmt: skip
