@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mlflow_ops import rollout
+from mlflow_ops import installation, lock, rollout
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD, NEW = "2.22.5-aaaa", "3.17.2-bbbb"
@@ -23,7 +26,9 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("STATE", "MARKS"):
         monkeypatch.setattr(rollout, name, tmp_path / name)
         (tmp_path / name).mkdir()
+    monkeypatch.setattr(lock, "SWITCH", tmp_path / "STATE")
     monkeypatch.setattr(rollout, "PUT_BACK_PATIENCE", 0)
+    monkeypatch.setattr(rollout, "ASK_AGAIN", 0.05)
     monkeypatch.setattr(shutil, "chown", lambda *_: None)
     (tmp_path / "server.env").write_text('MLFLOW_BACKEND_STORE_URI="sqlite:////x.db"\n')
 
@@ -38,10 +43,12 @@ class Host:
         self.link.symlink_to(OLD)
         self.values: dict[str, Any] = {
             "unit": "mlflow.service", "user": "mlflow", "settings": str(tmp_path / "server.env"),
-            "link": str(self.link), "old": OLD, "new": NEW, "leader": True, "change": [["migrate"]],
-            "artifacts": "", "files": {}, "saved": str(tmp_path / "saved"), "must_save": True,
-            "patience": 0.2,
-            "marks": ["change", "start"], "path": "",
+            "link": str(self.link), "old": OLD, "new": NEW, "change": [["migrate"]],
+            "token": "mine", "leader": True, "together": False,
+            "artifacts": "", "objects": "", "files": {},
+            "saved": str(tmp_path / "saved"), "must_save": True,
+            "patience": "0.2",  # as --extra-vars says it
+            "marks": ["stop", "change"], "path": "",
         }  # fmt: skip
         monkeypatch.setattr(rollout, "command", self.command)
 
@@ -78,7 +85,7 @@ FORWARD = [f"stop {OLD}", f"save by {OLD}", f"migrate by {NEW}", f"start {NEW}"]
 
 def test_all_is_well(host: Host) -> None:
     """It ends with the new version, and nothing that says it were on trial."""
-    host.values["marks"] = ["change", "start", "confirm"]
+    host.values["marks"] = ["stop", "change", "confirm"]
     assert host.run()["phase"] == "confirmed"
     assert host.did == FORWARD
     assert host.link.readlink().name == NEW
@@ -91,7 +98,7 @@ BREAKS = {
     f"stop {OLD}": [f"stop {OLD}", f"stop {OLD}", f"start {OLD}"],
     f"save by {OLD}": [*FORWARD[:2], f"stop {OLD}", f"start {OLD}"],
     f"migrate by {NEW}": [*FORWARD[:3], f"stop {OLD}", *BACK],
-    f"start {NEW}": [*FORWARD, f"stop {NEW}", *BACK],
+    f"start {NEW}": [*FORWARD, f"stop {NEW}", f"save by {NEW}", *BACK],
 }
 
 
@@ -125,6 +132,145 @@ def test_the_host_boots_in_the_middle(host: Host, phase: str) -> None:
     assert host.link.readlink().name == OLD
 
 
+def test_what_came_meanwhile_is_kept_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People reach the new version before it is ready. A second try would have the old data."""
+    host.breaks = f"start {NEW}"
+    real = host.command
+
+    def does_not_start(*words: str | Path, **options: Any) -> str:
+        if words[:2] == ("systemctl", "start") and host.link.readlink().name == OLD:
+            raise rollout.Failed("no such luck")
+        return real(*words, **options)
+
+    monkeypatch.setattr(rollout, "command", does_not_start)
+    with pytest.raises(SystemExit, match="no such luck"):
+        host.run()
+    assert host.did[-2:] == [f"save by {NEW}", f"load by {OLD}"]
+    state = json.loads((rollout.STATE / "state.json").read_text())
+    assert state["came"]
+    monkeypatch.setattr(rollout, "command", real)
+    host.did.clear()
+    assert host.run(**state)["phase"] == "put back"
+    assert host.did == [f"start {OLD}"]  # which may have been served, and written to, in between
+
+
+def test_a_load_that_was_cut_off_is_not_what_came_meanwhile(host: Host) -> None:
+    """It may have brought one of two databases."""
+    host.breaks = f"load by {OLD}"
+    with pytest.raises(SystemExit, match="is broken"):
+        host.run()
+    state = json.loads((rollout.STATE / "state.json").read_text())
+    assert state["came"]
+    host.did.clear()
+    assert host.run(**state)["phase"] == "put back"
+    assert host.did == [f"stop {NEW}", *BACK]
+
+
+def test_nothing_is_loaded_over_what_came_and_could_not_be_kept(host: Host) -> None:
+    """A full disk, say: it is tried again."""
+    host.breaks = f"save by {NEW}"
+    with pytest.raises(SystemExit, match="is broken"):
+        host.run()
+    assert f"load by {OLD}" not in host.did
+    state = json.loads((rollout.STATE / "state.json").read_text())
+    assert host.run(**state)["phase"] == "put back"
+    assert host.did[-4:] == [f"stop {NEW}", f"save by {NEW}", *BACK]
+
+
+def test_no_service_starts_while_the_data_is_nobody_s(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at a boot, when systemd starts both the service and the switch."""
+    real, seen = host.command, list[bool]()
+
+    def notes(*words: str | Path, **options: Any) -> str:
+        said = real(*words, **options)
+        if len(host.did) > len(seen):
+            seen.append(bool(rollout.closed()))
+        return said
+
+    monkeypatch.setattr(rollout, "command", notes)
+    host.run()
+    closed = dict(zip(host.did, seen, strict=True))
+    assert closed == {what: not what.startswith("start") for what in host.did}
+    assert rollout.closed() == ""
+
+
+def test_who_is_at_work_on_the_data_is_waited_for(host: Host) -> None:
+    """A backup, say. Before anything is stopped, and no longer than is said."""
+    directory = os.open(Path(host.values["settings"]).parent, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    ended = host.run()
+    assert (ended["phase"], ended["failed"]) == ("put back", "begun")
+    assert "A backup" in ended["error"] and host.did == []
+    host.values["patience"] = 5
+    threading.Timer(0.5, os.close, [directory]).start()
+    host.values["marks"] += ["confirm"]
+    assert host.run()["phase"] == "confirmed"
+
+
+def test_nobody_else_works_on_the_data_meanwhile(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor after the host died, until what was begun is put back."""
+    settings = Path(host.values["settings"]).parent
+    monkeypatch.setattr(installation, "read", lambda: SimpleNamespace(config_dir=settings))
+    real, seen = host.command, []
+
+    def looks(*words: str | Path, **options: Any) -> str:
+        with pytest.raises(lock.Held) as held, lock.data_lock(0):
+            pass
+        seen.append(str(held.value))
+        return real(*words, **options)
+
+    monkeypatch.setattr(rollout, "command", looks)
+    host.run()
+    assert seen and all("has the data" in words for words in seen)
+    with lock.data_lock(0):
+        pass
+    (rollout.STATE / "plan.json").touch()
+    with pytest.raises(lock.Held, match="is not finished"), lock.data_lock(0):
+        pass
+
+
+@pytest.mark.usefixtures("state")
+def test_the_words_of_another_run_are_not_heard() -> None:
+    """Of one that came in between the look and the start, or after its own was put back."""
+    rollout.write(rollout.STATE / "state.json", {"phase": "serving", "token": "mine"})
+    rollout.write(rollout.STATE / "plan.json", {"token": "mine"})
+    for word in ("abort", "confirm"):
+        with pytest.raises(SystemExit, match="Another run"):
+            rollout.go(word, "", "another")
+    assert not [*rollout.MARKS.iterdir()]
+    with pytest.raises(SystemExit, match="Another run"):
+        rollout.wait("another")
+    rollout.go("confirm", "", "mine")
+    assert (rollout.MARKS / "confirm").exists()
+
+
+@pytest.mark.usefixtures("state")
+def test_what_another_has_begun_is_waited_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be in the middle of its smoke: nobody calls it off."""
+    did: list[str] = []
+    ended = threading.Event()
+    monkeypatch.setattr(subprocess, "call", lambda *_: 3 if ended.is_set() else 0)
+    monkeypatch.setattr(rollout, "command", lambda *words: did.append(" ".join(words)))
+    rollout.write(rollout.STATE / "state.json", {"phase": "serving", "token": "mine"})
+    rollout.write(rollout.STATE / "plan.json", {"token": "mine"})
+
+    def end() -> None:
+        rollout.write(rollout.STATE / "state.json", {"phase": "confirmed", "token": "mine"})
+        ended.set()
+
+    threading.Timer(0.5, end).start()
+    rollout.finish()
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["phase"] == "confirmed"
+    assert did == [f"systemctl start {rollout.UNIT}"]  # which does nothing where it runs
+    assert not [*rollout.MARKS.iterdir()]
+
+
 def test_the_host_boots_before_anything_was_done(host: Host) -> None:
     """Nobody waits for it any more: it does not begin then."""
     rollout.MARKS.rmdir()
@@ -135,7 +281,6 @@ def test_the_host_boots_before_anything_was_done(host: Host) -> None:
 def test_the_way_back_breaks(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told apart, nothing is forgotten, and the next try begins where it must."""
     host.breaks = f"start {NEW}"
-    host.values["marks"] = ["change", "start"]
     real = host.command
 
     def load_fails(*words: str | Path, **options: Any) -> str:
@@ -202,6 +347,27 @@ def test_other_data(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert seen == ["newnew", "oldold"]
 
 
+def test_objects_are_exchanged_and_come_back(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the very steps in which the databases change."""
+    host.values["objects"] = "/a-set"
+    kept, real = f"{host.values['saved']}/objects", host.command
+
+    def exchanges(*words: str | Path, **options: Any) -> str:
+        if "backup-bucket" in words:
+            host.did.append(" ".join(map(str, words[words.index("backup-bucket") + 1 :])))
+            Path(kept).mkdir(exist_ok=True)
+        return real(*words, **options)
+
+    monkeypatch.setattr(rollout, "command", exchanges)
+    assert host.run()["phase"] == "put back"
+    assert host.did == [
+        *FORWARD[:3], f"exchange /a-set {kept}", FORWARD[3], f"stop {NEW}", f"save by {NEW}",
+        BACK[0], f"back {kept}", BACK[1],
+    ]  # fmt: skip
+
+
 def test_a_file_s_content_is_taken_from_a_file_of_root_s_alone(host: Host, tmp_path: Path) -> None:
     """Whoever controls the keys' file is root: what came in by a link is not taken."""
     (tmp_path / "secrets.env").write_text("old")
@@ -237,17 +403,17 @@ def test_waiting_and_words(
     tell("stopped")  # which needs no word here
     later = threading.Timer(0.3, tell, ["serving"])
     later.start()
-    rollout.wait(5)
+    rollout.wait("")
     assert json.loads(capsys.readouterr().out)["phase"] == "serving"
 
     def end() -> None:
         tell("confirmed")
         ended.set()
 
-    rollout.go("confirm", "")
+    rollout.go("confirm", "", "")
     (rollout.STATE / "plan.json").unlink()  # it is over, and not yet written down how
     threading.Timer(0.3, end).start()
-    rollout.wait(5)
+    rollout.wait("")
     assert json.loads(capsys.readouterr().out)["phase"] == "confirmed"
 
 

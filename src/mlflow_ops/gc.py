@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 
 from . import mlflow_internals as internals
 from .database.schema import refusal, status
-from .lock import data_lock
+from .lock import Held, data_lock
 from .settings import read_settings
 
 SOME = 1000  # of what is old, that are looked at together
@@ -246,7 +246,7 @@ def main() -> int:
     except PermissionError as error:
         print(f"mlflow-gc: {error.filename}: {error.strerror}. Use sudo.", file=sys.stderr)
         return 1
-    except (Refused, TimeoutError) as error:
+    except (Refused, Held) as error:
         print(f"mlflow-gc: {error}", file=sys.stderr)
         return 1
     return 1 if failed else 0

@@ -37,6 +37,12 @@ UPDATE now SET sha256 = before.sha256, "set" = before."set" FROM before
                 AND there.path = before."set" || '/artifacts/' || before.path)
 """
 FRESH = "\"set\" = ''"  # in none yet
+ABSENT = "path NOT IN (SELECT path FROM now)"
+# Of both tables, what the other has otherwise.
+OTHER = (
+    "path IN (SELECT path FROM now JOIN before USING (path)"
+    " WHERE (now.size, now.modified) <> (before.size, before.modified))"
+)
 
 Item = TypeVar("Item")
 

@@ -8,7 +8,8 @@
                     are damaged, --without N, as many as they are, brings the others
   forget SET        take a set for none from now on; the next `prune` removes what no other needs
   ca SET DIR        the private CA of a set into a new directory, which `fetch` leaves out
-  artifacts DIR     put a fetched set's artifacts back into the service's S3; nothing is deleted
+  artifacts DIR     put a fetched set's artifacts into the service's S3, where it has none of that
+                    name, and note in DIR which others a restore has to exchange
   prune             remove what has had its time
   drill             restore the newest set beside the service, use it, compare, remove it again
   status            whether the last good backup is recent enough: the exit code, and a sentence
@@ -41,11 +42,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import installation, program
-from ..lock import data_lock
+from ..lock import SWITCH, data_lock
 from ..settings import parse, read_file
 from ..view import Refused, without_links
 from . import sets, state
-from .index import FRESH, TAKE_OVER, Index, parts
+from .bucket import EXCHANGE
+from .index import ABSENT, FRESH, OTHER, TAKE_OVER, Index, parts
 from .processes import bounded, ended
 from .sets import LIST, MANIFEST, Artifact, Trouble
 from .state import (
@@ -699,19 +701,22 @@ class Backup:
                     index.fill("now", (Artifact(**one) for one in found))
             else:
                 index.fill("now", store.listed())
-            # What the bucket has had since the backup and nobody wrote to stays as it is.
-            absent = (
-                "NOT EXISTS (SELECT 1 FROM now WHERE now.path = before.path "
-                "AND now.size = before.size AND now.modified = before.modified)"
-            )
-            put = index.artifacts("before", absent)
+            # What the bucket has had since the backup and nobody wrote to stays as it is. What
+            # somebody wrote again is the switch's to exchange, which keeps it, and brings it back
+            # if need be.
+            need_room(SWITCH, index.total("now", OTHER)[1])
+            put = index.artifacts("before", ABSENT)
             with self.bucket("put", directory / "artifacts", artifacts=put):
                 pass
-            count, size = index.total("before", absent)
             index.files(store.listed("", "--no-modtime"))
             gone = "path NOT IN (SELECT path FROM there WHERE there.size = before.size)"
-            for lost in index.paths("before", gone):
+            for lost in index.paths("before", f"{ABSENT} AND {gone}"):
                 raise Trouble(f"Artifacts did not arrive in {store.place}: {lost[0]} ...")
+            with (directory / EXCHANGE).open("w") as exchange:
+                for where, over in ((ABSENT, False), (OTHER, True)):
+                    for one in index.artifacts("before", where):
+                        exchange.write(json.dumps({"path": one.path, "over": over}) + "\n")
+            count, size = index.total("before", ABSENT)
             return (
                 f"Put {count} of {index.total('before')[0]} artifacts ({sets.amount(size)}) into "
                 f"{store.place}."

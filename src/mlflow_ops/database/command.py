@@ -8,6 +8,8 @@
   count           print as JSON how many of each people have made; {} of an empty database
   save DIR        copies of one moment into DIR, with manifest.json; the service may be running
   load DIR        replace what the databases hold by what was saved; all of a database, or nothing
+  tell TOKEN WORD let servers that share the database know where a switch is (servers.py)
+  told TOKEN      print that word, or nothing
 
 A migration happens by `migrate` alone: MLflow would do it silently when it starts on an older
 database, and no older MLflow reads the result. Run it with the environment's Python, as the
@@ -33,7 +35,7 @@ from typing import Any
 from .. import mlflow_internals as internals
 from ..server import guard_places
 from ..settings import databases, read_settings
-from . import SQLITE, connect, copies, how_to_read, size
+from . import SQLITE, connect, copies, how_to_read, servers, size
 from .schema import all_or_nothing, alone, create, refusal, status
 
 
@@ -74,6 +76,11 @@ def main() -> int:
         action.add_argument("--stdin", action="store_true", help="read the addresses from stdin")
         if verb in ("save", "load"):
             action.add_argument("directory", type=Path, metavar="DIR")
+    for verb, words in {"tell": ["token", "word"], "told": ["token"]}.items():
+        action = verbs.add_parser(verb)
+        action.set_defaults(stdin=False, only="")
+        for word in words:
+            action.add_argument(word)
     arguments = parser.parse_args()
     uris, options = asked(arguments.stdin)
     try:
@@ -123,6 +130,10 @@ def act(
     elif arguments.verb == "count":
         made = {kind: internals.of_people(copies.count(kind, uri)) for kind, uri in uris.items()}
         print(json.dumps(made))
+    elif arguments.verb == "tell":
+        servers.tell(uris["tracking"], arguments.token, arguments.word)
+    elif arguments.verb == "told":
+        print(servers.told(uris["tracking"], arguments.token))
     elif arguments.verb == "save":
         print(json.dumps(copies.save(uris, arguments.directory)))
     else:
