@@ -26,6 +26,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -36,6 +37,7 @@ from .view import root_alone
 
 STATE = Path("/var/lib/mlflow-switch")  # plan.json, state.json, and what was saved
 MARKS = Path("/run/mlflow-switch")
+MANIFEST = "manifest.json"  # of what was saved: without it, nothing was
 UNIT = "mlflow-switch.service"
 
 # In order; what comes after one was not begun while it lasts.
@@ -63,8 +65,12 @@ class Plan:
         change: what happens to them, in order: verbs of `database`, with their arguments.
         artifacts: a directory whose content is replaced by that of `<directory>.new`, or ''.
         files: for each file the one whose content it gets, both where root alone writes.
+        keys: the file whose content opens what is stored encrypted; it is saved with the databases.
         saved: a directory to be made: what is saved is below it.
-        must_save: whether it ends where they cannot be saved; else there is no way back for them.
+        must_save: the databases that could be read: it ends where one of them cannot be saved.
+        unread: those that could not. There is no way back for them, unless they can be saved.
+        remove: what earlier ones have saved, and environments, that nobody needs any more when this
+            one is confirmed.
         patience: seconds to wait at each point for a word.
         marks: points that need no word.
         path: a directory of PostgreSQL's programs, before those of the host; or ''.
@@ -83,7 +89,10 @@ class Plan:
         self.artifacts: str = values["artifacts"]
         self.files: dict[str, str] = values["files"]
         self.saved = Path(values["saved"])
-        self.must_save: bool = values["must_save"]
+        self.keys: str = values["keys"]
+        self.must_save: list[str] = values["must_save"]
+        self.unread: list[str] = values["unread"]
+        self.remove: list[str] = values["remove"]
         self.patience: float = values["patience"]
         self.marks: list[str] = values["marks"]
         self.path = os.pathsep.join(filter(None, [values["path"], os.environ["PATH"]]))
@@ -159,6 +168,11 @@ def command(*words: str | Path, **options: Any) -> str:
     return str(done.stdout)
 
 
+def only(kinds: Sequence[str]) -> list[str]:
+    """Return the arguments by which `database` works on these alone; on all, where it is none."""
+    return ["--only", ",".join(kinds)] if kinds else []
+
+
 class Switch:
     """A plan, and how far it has come."""
 
@@ -220,9 +234,11 @@ class Switch:
         fresh.rename(self.plan.link)
 
     def replace_files(self) -> None:
-        """Give files their new content, and keep the old."""
-        for number, (file, source) in enumerate(self.plan.files.items()):
-            shutil.copy2(file, self.plan.saved / f"file-{number}")
+        """Give files their new content, and keep the old; the keys in any case."""
+        for kept in map(Path, {self.plan.keys, *self.plan.files}):
+            if kept.exists():  # a server that is broken may lack it
+                shutil.copy2(kept, self.plan.saved / kept.name)
+        for file, source in self.plan.files.items():
             put(Path(file), Path(source))
 
     def replace_artifacts(self) -> None:
@@ -248,8 +264,9 @@ class Switch:
         self.await_word("change")
         if plan.leader:
             self.enter("saving")
-            self.save(plan.old, plan.databases, must=plan.must_save)
-            self.enter("changing")
+            must = bool(plan.must_save)
+            saved = self.save(plan.old, plan.databases, must, plan.must_save)
+            self.enter("changing", kept=saved)
             self.replace_files()
             for words in plan.change:
                 self.database(plan.new, *words)
@@ -273,12 +290,15 @@ class Switch:
             return
         self.systemctl("stop")
         if self.reached("changing") and plan.leader:
-            if self.reached("serving"):  # what the new version wrote is not in the old data
-                self.save(plan.new, plan.saved / "came-meanwhile")
-            if plan.must_save or (plan.databases / "manifest.json").exists():
-                self.database(plan.old, "load", str(plan.databases))
-            for number, file in enumerate(plan.files):
-                if (kept := plan.saved / f"file-{number}").exists():
+            if plan.must_save or (plan.databases / MANIFEST).exists():
+                # What the new version wrote is not in the old data.
+                if self.reached("serving") and "came" not in self.state:
+                    self.save(plan.new, plan.saved / "came-meanwhile", must=True)
+                    self.enter("putting back", came=True)  # never again: it would be the old data
+                self.database(plan.old, "load", str(plan.databases), *only(plan.must_save))
+                self.state["loaded"] = True
+            for file in plan.files:
+                if (kept := plan.saved / Path(file).name).exists():
                     put(Path(file), kept)
             if plan.artifacts and plan.old_artifacts.exists():
                 if Path(plan.artifacts).exists():
@@ -295,21 +315,64 @@ class Switch:
                     raise
                 time.sleep(3)
 
-    def save(self, environment: str, directory: Path, must: bool = False) -> None:
-        """Copy the databases into a directory of their own. Raises Failed where it must be.
+    def save(
+        self, environment: str, directory: Path, must: bool, kinds: Sequence[str] = ()
+    ) -> bool:
+        """Copy the databases into a directory of their own, and return whether that worked.
 
         The directory is the service's user's; the one above, where other files are kept, is root's.
+
+        Args:
+            environment: whose MLflow does it.
+            directory: where they go.
+            must: whether Failed is raised where it does not work.
+            kinds: which of them; all, where none is named.
         """
         directory.parent.mkdir(exist_ok=True)
         directory.parent.chmod(0o711)
         directory.mkdir(mode=0o700, exist_ok=True)
         shutil.chown(directory, self.plan.user)
         try:
-            self.database(environment, "save", str(directory))
+            self.database(environment, "save", str(directory), *only(kinds))
         except Failed as error:
             if must:
                 raise
             print(f"The databases could not be saved: {error}", flush=True)
+            return False
+        return True
+
+    def outcome(self) -> str:
+        """Return what the old version serves now that it is back, as far as this host knows."""
+        plan = self.plan
+        if not plan.leader:
+            return "The old version serves again."
+        words = "The old version serves the old data again"
+        if self.reached("changing"):
+            if "loaded" not in self.state:
+                return (
+                    "The old version serves again, on what was left in the databases: what they "
+                    "had before could not be read, and there is no way back to it."
+                )
+            if plan.must_save and plan.unread:
+                words += f", but for {' and '.join(plan.unread)}, which could not be read before"
+        if "came" in self.state:
+            words += ". What was logged while the new one was on trial is kept in "
+            words += f"{plan.saved}/came-meanwhile"
+        return f"{words}."
+
+    def tidy(self) -> None:
+        """Remove what nobody needs any more: there is a newer way back."""
+        if self.plan.leader and not (self.plan.databases / MANIFEST).exists():
+            return
+        for path in map(Path, self.plan.remove):
+            try:
+                if root_alone(path):
+                    shutil.rmtree(path)
+                else:
+                    become = ["runuser", f"--user={self.plan.user}", "--"]
+                    command(*become, "rm", "-rf", "--", path, cwd="/")
+            except (Failed, OSError) as error:
+                print(f"{path} stays: {error}", flush=True)
 
     def end(self, phase: str) -> None:
         """Write down how it ended. Without its plan it is over, whatever comes of the rest."""
@@ -328,12 +391,14 @@ class Switch:
                 why = str(error)
             else:
                 self.end("confirmed")
+                self.tidy()
                 return
         try:
             self.go_back(why)
         except (Failed, OSError) as error:
             self.end("stuck")
             raise SystemExit(f"It could not be put back: {error}") from error
+        self.state["outcome"] = self.outcome()
         self.end("put back")
 
 
