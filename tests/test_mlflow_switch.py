@@ -13,10 +13,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from mlflow_ops import installation, lock, rollout
 
 ROOT = Path(__file__).resolve().parent.parent
+ROLE = ROOT / "roles/mlflow_switch"
 OLD, NEW = "2.22.5-aaaa", "3.17.2-bbbb"
 
 
@@ -30,6 +32,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "PUT_BACK_PATIENCE", 0)
     monkeypatch.setattr(rollout, "ASK_AGAIN", 0.05)
     monkeypatch.setattr(shutil, "chown", lambda *_: None)
+    (tmp_path / "secrets.env").write_text("old")
     (tmp_path / "server.env").write_text('MLFLOW_BACKEND_STORE_URI="sqlite:////x.db"\n')
 
 
@@ -39,14 +42,16 @@ class Host:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.breaks = ""
         self.did: list[str] = []
+        self.words: dict[str, list[str]] = {}
         self.link = tmp_path / "current"
         self.link.symlink_to(OLD)
         self.values: dict[str, Any] = {
             "unit": "mlflow.service", "user": "mlflow", "settings": str(tmp_path / "server.env"),
             "link": str(self.link), "old": OLD, "new": NEW, "change": [["migrate"]],
             "token": "mine", "leader": True, "together": False,
-            "artifacts": "", "objects": "", "files": {},
-            "saved": str(tmp_path / "saved"), "must_save": True,
+            "artifacts": "", "objects": "", "files": {}, "saved": str(tmp_path / "saved"),
+            "keys": str(tmp_path / "secrets.env"), "must_save": ["tracking", "auth"], "unread": [],
+            "remove": [],
             "patience": "0.2",  # as --extra-vars says it
             "marks": ["stop", "change"], "path": "",
         }  # fmt: skip
@@ -65,6 +70,9 @@ class Host:
         if self.breaks and what == self.breaks:
             self.breaks = ""
             raise rollout.Failed(f"{what} is broken")
+        if what.startswith("save"):
+            Path(said[10], "manifest.json").write_text(what)
+        self.words[what] = said[9:]
         return ""
 
     def run(self, phase: str = "begun", **state: Any) -> dict[str, Any]:
@@ -380,12 +388,69 @@ def test_a_file_s_content_is_taken_from_a_file_of_root_s_alone(host: Host, tmp_p
     assert (tmp_path / "secrets.env").read_text() == "old"
 
 
-def test_a_broken_server_takes_other_data(host: Host) -> None:
-    """Its databases cannot be saved, and nobody is asked to load what was not."""
-    host.values["must_save"] = False
+def test_what_can_be_read_is_saved_or_nothing_changes(host: Host) -> None:
+    """A restore's server may not work, and the users' database be gone: the other is saved."""
+    host.values |= {"must_save": ["tracking"], "unread": ["auth"], "change": [["load", "/a-set"]]}
     host.breaks = f"save by {OLD}"
-    assert host.run()["phase"] == "put back"
-    assert host.did == [*FORWARD, f"stop {NEW}", f"save by {NEW}", f"start {OLD}"]
+    ended = host.run()
+    assert (ended["phase"], ended["failed"]) == ("put back", "saving")
+    assert ended["outcome"] == "The old version serves the old data again."
+    assert host.did == [*FORWARD[:2], f"stop {OLD}", f"start {OLD}"]
+    host.did.clear()
+    ended = host.run()
+    assert host.words[f"load by {OLD}"][2:] == ["--only", "tracking"]
+    assert "old data again, but for auth, which could not be read before." in ended["outcome"]
+
+
+def test_what_could_not_be_read_has_no_way_back(host: Host) -> None:
+    """Nobody is asked to load what was not saved, nor told that it was."""
+    host.values |= {"must_save": [], "unread": ["tracking"]}
+    host.breaks = f"save by {OLD}"
+    ended = host.run()
+    assert host.did == [*FORWARD, f"stop {NEW}", f"start {OLD}"]
+    assert "what was left in the databases" in ended["outcome"] and not ended["kept"]
+    host.did.clear()
+    ended = host.run()  # it could be read after all
+    assert ended["outcome"].startswith("The old version serves the old data again. ")
+    assert host.did[-2:] == BACK
+
+
+def test_what_came_meanwhile_is_kept_or_it_does_not_go_back(host: Host) -> None:
+    """And once the old data is back, it is not saved as what came."""
+    host.breaks = f"save by {NEW}"
+    with pytest.raises(SystemExit, match="save by"):
+        host.run()
+    state = json.loads((rollout.STATE / "state.json").read_text())
+    assert (state["phase"], state["kept"]) == ("stuck", True)
+    host.breaks, host.did = f"load by {OLD}", []
+    with pytest.raises(SystemExit, match="load by"):
+        host.run(**state)
+    state = json.loads((rollout.STATE / "state.json").read_text())
+    host.did = []
+    ended = host.run(**state)
+    assert host.did == [f"stop {NEW}", *BACK]
+    assert f"is kept in {host.values['saved']}/came-meanwhile." in ended["outcome"]
+
+
+def test_keys_are_saved_with_what_they_open(host: Host, tmp_path: Path) -> None:
+    """They may be rotated before somebody restores it."""
+    host.values["marks"] = ["stop", "change", "confirm"]
+    host.run()
+    assert (tmp_path / "saved/secrets.env").read_text() == "old"
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_is_old_goes_when_there_is_a_newer_way_back(
+    host: Host, tmp_path: Path, saved: bool
+) -> None:
+    (tmp_path / "old/databases").mkdir(parents=True)
+    host.values |= {
+        "marks": ["stop", "change", "confirm"], "remove": [str(tmp_path / "old")],
+        "must_save": ["tracking"] if saved else [],
+    }  # fmt: skip
+    host.breaks = "" if saved else f"save by {OLD}"
+    assert host.run()["phase"] == "confirmed"
+    assert (tmp_path / "old").exists() == (not saved)
 
 
 @pytest.mark.usefixtures("state")
@@ -415,6 +480,109 @@ def test_waiting_and_words(
     threading.Timer(0.3, end).start()
     rollout.wait("")
     assert json.loads(capsys.readouterr().out)["phase"] == "confirmed"
+
+
+def said(tmp_path: Path, file: str, name: str, **variables: Any) -> str:
+    """Return what a task that stops a playbook says, each run of space as one."""
+    tasks = yaml.safe_load((ROOT / file).read_text())
+    play = {
+        "hosts": "localhost", "connection": "local", "gather_facts": False,
+        "vars_files": [f"{ROLE}/{kind}/main.yml" for kind in ("defaults", "vars")],
+        "tasks": [task for task in tasks if task["name"] == name],
+    }  # fmt: skip
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play], sort_keys=False))
+    (tmp_path / "variables.json").write_text(json.dumps(variables))
+    command = ["ansible-playbook", "--inventory=localhost,", f"{tmp_path}/playbook.yml"]
+    done = subprocess.run(
+        [*command, f"--extra-vars=@{tmp_path}/variables.json"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return " ".join(done.stdout.replace("\\n", " ").split())
+
+
+MANIFEST = {
+    "host": "team1", "taken": "2026-11-24T02:30:08Z", "mlflow": "3.17.2",
+    "databases": {"tracking": {"counts": {"runs": 5}}},
+}  # fmt: skip
+# What cannot be read, words of the question, and words that must not be there.
+UNREAD = {
+    "all can be read": ("", ["localhost has (runs 7)"], ["NO WAY BACK"]),
+    "one cannot": (
+        "auth database: file is not a database",
+        ["THERE WILL BE NO WAY BACK to it: auth database: file is not a database"], [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_who_restores_is_told_that_there_is_no_way_back(tmp_path: Path, case: str) -> None:
+    """And where all can be read, nothing of it: then it is saved, or nothing changes."""
+    unread, there, absent = UNREAD[case]
+    words = said(
+        tmp_path, "playbooks/tasks/restore_plan.yml",
+        "Ask for the word, and see that this MLflow can read it", restore_manifest=MANIFEST,
+        restore_has={"tracking": {"runs": 7}}, __count={"problem": ""}, mlflow_version="3.17.2",
+        mlflow_switch_unread=unread,
+    )  # fmt: skip
+    assert all(word in words for word in [*there, "Say -e mlflow_restore_confirm"]), words
+    assert not any(word in words for word in absent), words
+
+
+FOUND = {
+    "databases": [{"kind": "tracking", "state": "current", "revision": "a", "bytes": 1},
+                  {"kind": "auth", "state": "unreachable", "error": "no such file"}],
+    "readable": ["tracking"], "irreplaceable": "", "ready": "", "free_mb": 9999, "old": [],
+    "postgresql_client": 15, "serves": OLD,
+    "installation": {"unit": "mlflow.service", "user": "mlflow"},
+}  # fmt: skip
+# What was found otherwise, variables, and what preflight says of it.
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "what cannot be read is not left behind": (
+        {}, {}, "The databases of MLflow on localhost cannot be read by mlflow: no such file"),
+    "but by a restore": ({}, {"mlflow_switch_from_broken": True}, ""),
+    "what could not be loaded again": (
+        {"irreplaceable": "others lean on it: view bi.runs"}, {"mlflow_switch_from_broken": True},
+        "there would be no way back: others lean on it: view bi.runs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_has_no_way_back_is_refused(tmp_path: Path, case: str) -> None:
+    found, variables, sentence = REFUSED[case]
+    words = said(
+        tmp_path, "roles/mlflow_switch/tasks/preflight.yml", "Preflight | Check the host",
+        __mlflow_switch_found={**FOUND, **found}, mlflow_switch_environment=f"/opt/mlflow/{NEW}",
+        **variables,
+    )  # fmt: skip
+    assert sentence in words and ("Nothing was changed" in words) == bool(sentence), words
+
+
+# How it ended, whether this host leads, and what is said: nothing that this host has not seen.
+ENDINGS: dict[str, tuple[dict[str, Any], str, list[str], list[str]]] = {
+    "put back": (
+        {"phase": "put back", "outcome": "The old version serves the old data again."},
+        "localhost", ["serves the old data again."], ["came-meanwhile", "says"]),
+    "another leads": (
+        {"phase": "put back", "outcome": "The old version serves again."},
+        "server1", ["serves again. What it serves, server1 says."], ["old data"]),
+    "stuck": ({"phase": "stuck", "kept": True, "saved": "/var/x"}, "localhost",
+              ["The old data is in /var/x."], []),
+    "stuck, and nothing was saved": ({"phase": "stuck", "kept": False, "saved": "/var/x"},
+                                     "localhost", ["by itself. When"], ["/var/x"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ENDINGS)
+def test_what_is_said_was_seen(tmp_path: Path, case: str) -> None:
+    answer, leader, there, absent = ENDINGS[case]
+    words = said(
+        tmp_path, "roles/mlflow_switch/tasks/put_back.yml",
+        "Put_back | Say what failed, and what serves now", __mlflow_switch_found=FOUND,
+        mlflow_switch_environment=f"/opt/mlflow/{NEW}", mlflow_switch_servers=[leader],
+        __mlflow_switch_said={"answer": {"failed": "serving", "error": "No.", **answer}},
+    )  # fmt: skip
+    assert all(word in words for word in there), words
+    assert not any(word in words for word in absent), words
 
 
 # So many that no order comes out by chance.

@@ -78,7 +78,9 @@ class Server:
             "link": str(place / "current"), "old": OLD, "new": NEW, "change": [["migrate"]],
             "token": "mine", "leader": leads, "together": True,
             "artifacts": "", "objects": "", "files": {},
-            "saved": str(place / "saved"), "must_save": True, "patience": PATIENCE, "marks": [],
+            "saved": str(place / "saved"), "patience": PATIENCE, "marks": [],
+            "keys": str(place / "secrets.env"), "must_save": ["tracking"], "unread": [],
+            "remove": [],
             "path": "",
         }  # fmt: skip
         (place / "state/plan.json").write_text(json.dumps(plan))

@@ -507,8 +507,8 @@ SCHEMAS = {
         ),
     ),
 }  # fmt: skip
-# What pg_dump takes for all of these tables.
-REVISION_TABLES = "alembic_version*"
+# All of these tables, as a pattern of Python's.
+REVISION_TABLES = r"alembic_version\w*"
 
 ENGINE: Name[Callable[[str], Any]] = Name(
     "mlflow.store.db.utils:create_sqlalchemy_engine_with_retry",

@@ -35,6 +35,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -45,6 +46,7 @@ from .view import root_alone
 
 STATE = lock.SWITCH  # plan.json, state.json, and what was saved
 MARKS = Path("/run/mlflow-switch")
+MANIFEST = "manifest.json"  # of what was saved: without it, nothing was
 UNIT = "mlflow-switch.service"
 
 # In order; what comes after one was not begun while it lasts.
@@ -54,6 +56,8 @@ PHASES = [
 ENDED = ["confirmed", "put back", "stuck"]
 PUT_BACK_PATIENCE = 600  # seconds that the old version may take to start, once its data is back
 ASK_AGAIN = 2  # seconds between two questions for what the leader says
+
+UNTOUCHED = "The old version serves as before: nothing was changed."
 
 CLOSED = "closed"  # a file of the state, while no service may start: the data is nobody's to write
 
@@ -78,8 +82,12 @@ class Plan:
         artifacts: a directory whose content is replaced by that of `<directory>.new`, or ''.
         objects: a fetched set, of which bucket.py exchanges artifacts in S3; or ''.
         files: for each file the one whose content it gets, both where root alone writes.
+        keys: the file whose content opens what is stored encrypted; it is saved with the databases.
         saved: a directory to be made: what is saved is below it.
-        must_save: whether it ends where they cannot be saved; else there is no way back for them.
+        must_save: the databases that could be read: it ends where one of them cannot be saved.
+        unread: those that could not. There is no way back for them, unless they can be saved.
+        remove: what earlier ones have saved, and environments, that nobody needs any more when this
+            one is confirmed.
         patience: seconds to wait at each point for a word.
         marks: points that need no word.
         path: a directory of PostgreSQL's programs, before those of the host; or ''.
@@ -101,7 +109,10 @@ class Plan:
         self.objects: str = values["objects"]
         self.files: dict[str, str] = values["files"]
         self.saved = Path(values["saved"])
-        self.must_save: bool = values["must_save"]
+        self.keys: str = values["keys"]
+        self.must_save: list[str] = values["must_save"]
+        self.unread: list[str] = values["unread"]
+        self.remove: list[str] = values["remove"]
         self.patience = float(values["patience"])  # text, where the command line says it
         self.marks: list[str] = values["marks"]
         self.path = os.pathsep.join(filter(None, [values["path"], os.environ["PATH"]]))
@@ -181,6 +192,11 @@ def command(*words: str | Path, quiet: bool = False, **options: Any) -> str:
     if done.returncode:
         raise Failed("\n".join(done.stdout.strip().splitlines()[-8:]))
     return str(done.stdout)
+
+
+def only(kinds: Sequence[str]) -> list[str]:
+    """Return the arguments by which `database` works on these alone; on all, where it is none."""
+    return ["--only", ",".join(kinds)] if kinds else []
 
 
 class Switch:
@@ -268,9 +284,11 @@ class Switch:
         fresh.rename(self.plan.link)
 
     def replace_files(self) -> None:
-        """Give files their new content, and keep the old."""
-        for number, (file, source) in enumerate(self.plan.files.items()):
-            shutil.copy2(file, self.plan.saved / f"file-{number}")
+        """Give files their new content, and keep the old; the keys in any case."""
+        for kept in map(Path, {self.plan.keys, *self.plan.files}):
+            if kept.exists():  # a server that is broken may lack it
+                shutil.copy2(kept, self.plan.saved / kept.name)
+        for file, source in self.plan.files.items():
             put(Path(file), Path(source))
 
     def replace_artifacts(self) -> None:
@@ -301,8 +319,8 @@ class Switch:
         self.stop()
         self.await_word("change")
         self.enter("saving")
-        self.save(plan.old, plan.databases, must=plan.must_save)
-        self.enter("changing")
+        must = bool(plan.must_save)
+        self.enter("changing", kept=self.save(plan.old, plan.databases, must, plan.must_save))
         self.replace_files()
         for words in plan.change:
             self.database(plan.new, *words)
@@ -329,6 +347,7 @@ class Switch:
         """Let all know that it is for good. There is no way back from here, and none is tried."""
         self.tell("confirmed", math.inf)
         self.end("confirmed")
+        self.tidy()
 
     def await_leader(self) -> None:
         """Wait until the leader has begun. Raises Failed where it does not, or has ended again."""
@@ -386,15 +405,16 @@ class Switch:
         """Bring back what was changed. Raises Failed where that does not work."""
         plan = self.plan
         if self.reached("changing"):
-            # What the new version wrote is not in the old data: people reach it as soon as it
-            # listens, before it is known to be ready.
-            if self.reached("starting") and "came" not in self.state:
-                self.save(plan.new, plan.saved / "came-meanwhile", must=True)
-                self.enter("putting back", came=True)  # never again: it would be the old data
-            if plan.must_save or (plan.databases / "manifest.json").exists():
-                self.database(plan.old, "load", str(plan.databases))
-            for number, file in enumerate(plan.files):
-                if (kept := plan.saved / f"file-{number}").exists():
+            if plan.must_save or (plan.databases / MANIFEST).exists():
+                # What the new version wrote is not in the old data: people reach it as soon as it
+                # listens, before it is known to be ready.
+                if self.reached("starting") and "came" not in self.state:
+                    self.save(plan.new, plan.saved / "came-meanwhile", must=True)
+                    self.enter("putting back", came=True)  # never again: it would be the old data
+                self.database(plan.old, "load", str(plan.databases), *only(plan.must_save))
+                self.state["loaded"] = True
+            for file in plan.files:
+                if (kept := plan.saved / Path(file).name).exists():
                     put(Path(file), kept)
             if plan.artifacts and plan.old_artifacts.exists():
                 if Path(plan.artifacts).exists():
@@ -415,21 +435,64 @@ class Switch:
                     raise
                 time.sleep(3)
 
-    def save(self, environment: str, directory: Path, must: bool = False) -> None:
-        """Copy the databases into a directory of their own. Raises Failed where it must be.
+    def save(
+        self, environment: str, directory: Path, must: bool, kinds: Sequence[str] = ()
+    ) -> bool:
+        """Copy the databases into a directory of their own, and return whether that worked.
 
         The directory is the service's user's; the one above, where other files are kept, is root's.
+
+        Args:
+            environment: whose MLflow does it.
+            directory: where they go.
+            must: whether Failed is raised where it does not work.
+            kinds: which of them; all, where none is named.
         """
         directory.parent.mkdir(exist_ok=True)
         directory.parent.chmod(0o711)
         directory.mkdir(mode=0o700, exist_ok=True)
         shutil.chown(directory, self.plan.user)
         try:
-            self.database(environment, "save", str(directory))
+            self.database(environment, "save", str(directory), *only(kinds))
         except Failed as error:
             if must:
                 raise
             print(f"The databases could not be saved: {error}", flush=True)
+            return False
+        return True
+
+    def outcome(self) -> str:
+        """Return what the old version serves now that it is back, as far as this host knows."""
+        plan = self.plan
+        if not self.reached("stopping"):
+            return UNTOUCHED
+        words = "The old version serves the old data again"
+        if self.reached("changing"):
+            if "loaded" not in self.state:
+                return (
+                    "The old version serves again, on what was left in the databases: what they "
+                    "had before could not be read, and there is no way back to it."
+                )
+            if plan.must_save and plan.unread:
+                words += f", but for {' and '.join(plan.unread)}, which could not be read before"
+        if "came" in self.state:
+            words += ". What was logged while the new one was on trial is kept in "
+            words += f"{plan.saved}/came-meanwhile"
+        return f"{words}."
+
+    def tidy(self) -> None:
+        """Remove what nobody needs any more: there is a newer way back."""
+        if self.plan.leader and not (self.plan.databases / MANIFEST).exists():
+            return
+        for path in map(Path, self.plan.remove):
+            try:
+                if root_alone(path):
+                    shutil.rmtree(path)
+                else:
+                    become = ["runuser", f"--user={self.plan.user}", "--"]
+                    command(*become, "rm", "-rf", "--", path, cwd="/")
+            except (Failed, OSError) as error:
+                print(f"{path} stays: {error}", flush=True)
 
     def end(self, phase: str) -> None:
         """Write down how it ended. Without its plan it is over, whatever comes of the rest."""
@@ -437,6 +500,11 @@ class Switch:
             self.plan.trial.unlink(missing_ok=True)
             (STATE / "plan.json").unlink()
         self.enter(phase, ended_at=time.time())
+
+    def call_off(self, why: str) -> None:
+        """End before anything was done."""
+        self.state |= {"failed": "begun", "error": why, "outcome": UNTOUCHED}
+        self.end("put back")
 
     def run(self) -> None:
         """Do it while nobody else is at work on the data; they wait as long as it takes."""
@@ -449,8 +517,7 @@ class Switch:
                 else:
                     self.go_along(begins)
         except lock.Held as error:
-            self.enter("putting back", failed="begun", error=f"{error} Run this again later.")
-            self.end("put back")
+            self.call_off(str(error))
 
     def go_along(self, begins: bool) -> None:
         """Do what a server does that does not lead."""
@@ -463,15 +530,17 @@ class Switch:
             elif self.state["phase"] in ("begun", "ready", "putting back"):
                 raise Failed("The host, or the switch itself, stopped before it began.")
         except (Failed, OSError) as error:
-            self.enter("putting back", failed="begun", error=str(error), back=True)
-            self.end("put back")
+            self.call_off(str(error))
             return
         try:
-            self.end(self.follow())
+            word = self.follow()
+            self.end(word)
         except (Failed, OSError) as error:
             self.state["error"] = str(error)
             self.end("stuck")
             raise SystemExit(f"It does not serve again: {error}") from error
+        if word == "confirmed":
+            self.tidy()
 
     def lead(self, begins: bool) -> None:
         """Go forward; or, where that does not work or was cut off, back."""
@@ -489,6 +558,7 @@ class Switch:
         except (Failed, OSError) as error:
             self.end("stuck")
             raise SystemExit(f"It could not be put back: {error}") from error
+        self.state["outcome"] = self.outcome()
         self.end("put back")
 
 

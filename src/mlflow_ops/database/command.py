@@ -5,6 +5,7 @@
   create          bring the schema into the databases that are empty, and touch no other
   migrate         bring the schema of the others to what this MLflow needs
   savable         see that `save` has the programs for it, and that they know the database's version
+  replaceable     see that what `save` saves could be loaded again, in the place of what is there
   count           print as JSON how many of each people have made; {} of an empty database
   save DIR        copies of one moment into DIR, with manifest.json; the service may be running
   load DIR        replace what the databases hold by what was saved; all of a database, or nothing
@@ -37,6 +38,8 @@ from ..server import guard_places
 from ..settings import databases, read_settings
 from . import SQLITE, connect, copies, how_to_read, servers, size
 from .schema import all_or_nothing, alone, create, refusal, status
+
+CHECKS = {"savable": copies.check_savable, "replaceable": copies.check_replaceable}
 
 
 def elsewhere(uri: str, destination: str, roots: list[str]) -> list[str]:
@@ -71,9 +74,12 @@ def main() -> int:
     """Do what the arguments say; return the exit code."""
     parser = argparse.ArgumentParser(description="MLflow's databases.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("status", "check", "create", "migrate", "savable", "count", "save", "load"):
+    for verb in (
+        "status", "check", "create", "migrate", "savable", "replaceable", "count", "save", "load",
+    ):  # fmt: skip
         action = verbs.add_parser(verb)
         action.add_argument("--stdin", action="store_true", help="read the addresses from stdin")
+        action.add_argument("--only", metavar="KIND,KIND", help="of these databases alone")
         if verb in ("save", "load"):
             action.add_argument("directory", type=Path, metavar="DIR")
     for verb, words in {"tell": ["token", "word"], "told": ["token"]}.items():
@@ -83,6 +89,8 @@ def main() -> int:
             action.add_argument(word)
     arguments = parser.parse_args()
     uris, options = asked(arguments.stdin)
+    if arguments.only:
+        uris = {kind: uri for kind, uri in uris.items() if kind in arguments.only.split(",")}
     try:
         return act(arguments, uris, **options)
     except copies.Unusable as error:
@@ -124,9 +132,9 @@ def act(
             if status(kind, uri)["state"] != "current":
                 internals.upgrade_schema(kind, uri)
                 print(f"migrated {kind}", flush=True)
-    elif arguments.verb == "savable":
+    elif arguments.verb in CHECKS:
         for uri in uris.values():
-            copies.check_savable(uri)
+            CHECKS[arguments.verb](uri)
     elif arguments.verb == "count":
         made = {kind: internals.of_people(copies.count(kind, uri)) for kind, uri in uris.items()}
         print(json.dumps(made))
