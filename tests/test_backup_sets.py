@@ -19,6 +19,7 @@ import pytest
 from records import written
 
 from mlflow_ops.backup import index, processes, run, sets, state, stores
+from mlflow_ops.backup.bucket import EXCHANGE
 
 TOOLS = pytest.mark.skipif(
     not (shutil.which("rclone") and shutil.which("age")), reason="rclone and age are not here"
@@ -472,6 +473,39 @@ def test_a_program_that_hangs_is_ended_with_what_it_started(
     time.sleep(0.2)
     there = Path(f"/proc/{child}/stat")
     assert not there.exists() or there.read_text().split()[2] == "Z"
+
+
+def test_a_restore_puts_what_is_absent_and_notes_what_differs(host: Host) -> None:
+    """What is the same stays, what somebody wrote again is for the switch to exchange."""
+    host.log("2/gone", "it is deleted")
+    host.prepare()
+    host.reader().fetch(host.create(), place := host.folder / "fetched")
+    (host.artifacts / "2/gone").unlink()
+    host.log("1/a/model.pkl", "another model")
+    host.log("3/new", "logged since")
+    s3 = host.backup().artifacts_store()
+    s3.local = None  # as of S3
+    host.monkeypatch.setattr(run.Backup, "artifacts_store", lambda _: s3)
+    asked: list[tuple[Any, ...]] = []
+
+    @contextmanager
+    def bucket(_: Any, *words: Any, artifacts: Any) -> Iterator[Iterator[Any]]:
+        for one in artifacts:
+            asked.append((*words, one.path))
+            host.log(one.path, (words[1] / one.path).read_text())
+        yield iter(())
+
+    host.monkeypatch.setattr(run.Backup, "bucket", bucket)
+    assert host.backup().put_artifacts(place).startswith("Put 1 of 3 artifacts")
+    assert asked == [("put", place / "artifacts", "2/gone")]
+    listed = [*map(json.loads, (place / EXCHANGE).read_text().splitlines())]
+    assert listed == [{"path": "2/gone", "over": False}, {"path": "1/a/model.pkl", "over": True}]
+    assert (host.artifacts / "1/a/model.pkl").read_text() == "another model"
+
+    needed: list[int] = []
+    host.monkeypatch.setattr(run, "need_room", lambda _, size: needed.append(size))
+    host.backup().put_artifacts(place)
+    assert needed == [len("another model") + len("it is deleted")], "what is there, and is kept"
 
 
 def test_many_are_done_in_parts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -451,6 +451,10 @@ def test_what_is_old_goes_when_there_is_a_newer_way_back(
     host.breaks = "" if saved else f"save by {OLD}"
     assert host.run()["phase"] == "confirmed"
     assert (tmp_path / "old").exists() == (not saved)
+    # The host died in between, when the word had been given.
+    (tmp_path / "old").mkdir(exist_ok=True)
+    assert host.run("serving", sure=True)["phase"] == "confirmed"
+    assert (tmp_path / "old").exists() == (not saved)
 
 
 @pytest.mark.usefixtures("state")

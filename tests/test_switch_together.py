@@ -310,8 +310,11 @@ PLAYBOOK = """
     - ansible.builtin.set_fact:
         __mlflow_switch_found:
           serves: %(old)s
+          databases: [{kind: tracking}]
+          readable: [tracking]
+          old: []
           installation: {unit: mlflow.service, user: mlflow, settings: "{{ place }}/server.env",
-                         environment: "{{ place }}/current"}
+                         secrets: "{{ place }}/secrets.env", environment: "{{ place }}/current"}
     - ansible.builtin.include_role: {name: mlflow_switch, tasks_from: switch}
 - hosts: all
   gather_facts: false
