@@ -12,7 +12,7 @@ from bench._hosts import run
 from bench._playbooks import HERE
 
 COUNTS = {"100,000": 100_000, "1,000,000": 1_000_000}
-LIMIT = 400  # MB, of a program and of what it starts, however many artifacts there are
+LIMIT = 150  # MB, of a program and of what it starts, however many artifacts there are
 
 
 def measure() -> Iterator[Figure]:
