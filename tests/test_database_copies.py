@@ -108,6 +108,7 @@ def test_what_is_saved_can_be_loaded(
     """By the same role, in the place of what is there, and into an empty database."""
     statements, there = OTHERS[who]
     uri, empty = logged(*statements), logged(template="template0")
+    database(uri, "savable")
     database(uri, "replaceable")
     database(uri, "save", tmp_path)
     server.sql("test0", "INSERT INTO experiments (experiment_id, name) VALUES (8, 'not this')")

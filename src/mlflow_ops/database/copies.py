@@ -198,8 +198,11 @@ def check_savable(uri: str, file: Path | None = None) -> None:
     if not uri.startswith(SQLITE):
         with connect(uri) as connection:
             options = what_is_ours(connection)
-        options.append(f"--file={file}" if file else "--file=/dev/null")
-        finished(program("pg_dump", uri, "--schema-only", "--format=custom", *options))
+        options += [f"--file={file}"] if file else []
+        finished(
+            program("pg_dump", uri, "--schema-only", "--format=custom", *options,
+                    stdout=subprocess.DEVNULL)
+        )  # fmt: skip
 
 
 def check_replaceable(uri: str) -> None:
