@@ -105,11 +105,11 @@ class Lab:
 
     def copy(self, host: str, file: str, to: Path) -> None:
         """Copy a file of a host, which everybody may read, to this machine."""
-        scp(self.hosts[host], f"ops@{self.address(host)}:{file}", str(to))
+        scp(self.hosts[host], f"ops@[{self.address(host)}]:{file}", str(to))
 
     def send(self, host: str, file: Path, to: str) -> None:
         """Copy a file of this machine to a host."""
-        scp(self.hosts[host], str(file), f"ops@{self.address(host)}:{to}")
+        scp(self.hosts[host], str(file), f"ops@[{self.address(host)}]:{to}")
 
     def python(self, host: str, user: str, program: str, *arguments: str, before: str = "") -> Any:
         """Run a person's Python program in a shell that she has activated.

@@ -13,6 +13,9 @@
 Each step is skipped when done. A lab has its own network, on which hosts find one another by
 name, its own SSH key, and names that two checkouts do not share. Variables: LAB_IMAGE_DEBIAN12
 and LAB_IMAGE_DEBIAN13 name Debian images of one's own to build on.
+
+A host of debian12+hardened, say, is one as security departments hand them out (harden.sh): umask
+077, /tmp noexec, hidepid, IPv6 alone, German. Its lab has a proxy, by which it reaches the outside.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -37,6 +41,7 @@ STATE = ROOT / ".lab"
 CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 LABEL = "mlflow-lab"
 SUITES = {"debian12": "bookworm", "debian13": "trixie"}
+HARDENED = "+hardened"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 # As little as systemd needs; --privileged would be more, and some machines refuse it.
@@ -60,9 +65,17 @@ INOTIFY_WANTED = 512
 # reads for SSH and sudo alike.
 TRANSPORT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
 
-# Runs in a new host: takes the key and the environment (standard input) and whether there is a
-# cache (an argument; one directory a person, as pip and uv want it, and one for python_start.py),
-# answers with the SSH host key as soon as the system is up.
+# Runs in the container of a proxy, and leaves it there.
+PROXY = """
+apt-get update -q && apt-get install -q -y --no-install-recommends tinyproxy-bin
+cat > /etc/tinyproxy.conf
+tinyproxy -c /etc/tinyproxy.conf
+"""
+
+# Runs in a new host: takes the key and the environment (standard input); whether there is a cache
+# (an argument; one directory a person, as pip and uv want it, and one for python_start.py); and, if
+# it is to be hardened, by which proxy it reaches the outside. It answers with the SSH host key as
+# soon as the system is up.
 WELCOME = r"""
 read -r key; echo "$key" > /etc/ssh/authorized_keys; cat > /etc/environment
 if [ -n "$1" ]; then
@@ -74,6 +87,11 @@ for _ in $(seq 300); do
     case $state in running|degraded) break ;; esac
     sleep 0.1
 done
+if [ -n "$2" ]; then
+    for scheme in http https; do echo "Acquire::$scheme::Proxy \"$2\";"
+    done > /etc/apt/apt.conf.d/lab
+    systemctl enable --now --quiet harden.service || state=unhardened
+fi
 if [ "$state" = running ] && systemctl is-active --quiet ssh; then
     exec cat /etc/ssh/ssh_host_ed25519_key.pub
 fi
@@ -246,7 +264,8 @@ def base_image(name: str) -> str:
 
 def host_image(name: str, base: str) -> str:
     """Return the tag of `base` made a host; skipped when one of just these inputs is there."""
-    files = {file: (HERE / file).read_bytes() for file in ("Dockerfile", "python_start.py")}
+    parts = ("Dockerfile", "python_start.py", "harden.sh")
+    files = {file: (HERE / file).read_bytes() for file in parts}
     files["ca-certificates.crt"] = Path(CA_BUNDLE).read_bytes()
     base_id = docker("image", "inspect", "--format", "{{.Id}}", base).encode()
     digest = hashlib.sha256(b"".join([base_id, *files.values()])).hexdigest()
@@ -304,6 +323,25 @@ def promtool() -> None:
 # labs --------------------------------------------------------------------------------------------
 
 
+def address(container: str, *, ipv6: bool) -> str:
+    """Return a container's address."""
+    name = "GlobalIPv6Address" if ipv6 else "IPAddress"
+    form = f"{{{{range .NetworkSettings.Networks}}}}{{{{.{name}}}}}{{{{end}}}}"
+    return docker("inspect", "--format", form, container)
+
+
+def start_proxy(network: str, labels: Sequence[str], image: str) -> str:
+    """Start a lab's proxy, in a container that has IPv4 as well; return its address."""
+    container = f"{network}-proxy"
+    settings = ["Port 3128", "Listen ::", "Timeout 600", "MaxClients 500"]
+    if proxy := urlsplit(os.environ.get("HTTPS_PROXY", "")).netloc:  # this machine's own
+        settings.append(f"Upstream http {proxy}")
+    docker("run", "--detach", f"--name={container}", f"--network={network}",
+           *labels, image, "sleep", "infinity")  # fmt: skip
+    docker("exec", "-i", container, "sh", "-c", PROXY, stdin="\n".join([*settings, ""]))
+    return f"http://[{address(container, ipv6=True)}]:3128"
+
+
 def up(lab: str, hosts: Sequence[str], user: str, *, isolated: bool, cache: bool) -> Path:
     """Start a lab's hosts and return the path of their inventory.
 
@@ -314,7 +352,7 @@ def up(lab: str, hosts: Sequence[str], user: str, *, isolated: bool, cache: bool
     wanted = [(*host.split(":"), "")[:3] for host in hosts]
     if bad := [host for host in hosts if len(host.split(":")) not in (2, 3)]:
         raise LabError(f"{bad[0]!r} is not HOST:IMAGE or HOST:IMAGE:GROUP,...")
-    tags = images(sorted({image for _, image, _ in wanted}))
+    tags = images(sorted({image.removesuffix(HARDENED) for _, image, _ in wanted}))
     down(lab)
     folder = STATE / lab
     folder.mkdir(parents=True)
@@ -322,7 +360,13 @@ def up(lab: str, hosts: Sequence[str], user: str, *, isolated: bool, cache: bool
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", lab, "-f", key)
     network = f"{LABEL}-{CHECKOUT}-{lab}"
     labels = [f"--label={LABEL}.checkout={CHECKOUT}", f"--label={LABEL}.name={lab}"]
-    docker("network", "create", *(["--internal"] if isolated else []), *labels, network)
+    hardened = {name for name, image, _ in wanted if image.endswith(HARDENED)}
+    # Of addresses that are nobody's elsewhere (RFC 4193).
+    prefix = f"fd{hashlib.sha256(network.encode()).hexdigest()[:10]}"
+    subnet = ":".join(prefix[at : at + 4] for at in range(0, 12, 4)) + "::/64"
+    ipv6 = ["--ipv6", f"--subnet={subnet}"] if hardened else []
+    docker("network", "create", *(["--internal"] if isolated else []), *ipv6, *labels, network)
+    proxy = start_proxy(network, labels, next(iter(tags.values()))) if hardened else ""
 
     settings = [f"SSL_CERT_FILE={CA_BUNDLE}", f"PIP_CERT={CA_BUNDLE}"]
     settings += [f"{name}={os.environ[name]}" for name in TRANSPORT if name in os.environ]
@@ -334,28 +378,29 @@ def up(lab: str, hosts: Sequence[str], user: str, *, isolated: bool, cache: bool
         container = f"{network}-{name}"
         docker("run", "--detach", f"--name={container}", f"--hostname={name}",
                f"--network={network}", f"--network-alias={name}", *labels, *mounts, *RUN_OPTIONS,
-               tags[image])  # fmt: skip
+               tags[image.removesuffix(HARDENED)])  # fmt: skip
+        arguments = [mounts[0] if mounts else "", proxy if name in hardened else ""]
         try:
-            host_key = docker("exec", "-i", container, "sh", "-c", WELCOME, "welcome", *mounts,
+            host_key = docker("exec", "-i", container, "sh", "-c", WELCOME, "welcome", *arguments,
                               stdin=welcome)  # fmt: skip
         except LabError as error:
             raise LabError(f"{name} ({image}) did not come up.\n{error}") from error
-        form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-        return docker("inspect", "--format", form, container), host_key
+        return address(container, ipv6=name in hardened), host_key
 
     with ThreadPoolExecutor(len(wanted)) as pool:
         started = list(pool.map(lambda host: start(*host[:2]), wanted))
 
     known_hosts = folder / "known_hosts"
-    known_hosts.write_text("".join(f"{address} {host_key}\n" for address, host_key in started))
+    known_hosts.write_text("".join(f"{place} {host_key}\n" for place, host_key in started))
     inventory: dict[str, dict[str, dict[str, dict[str, str]]]] = {}
-    for (name, _, groups), (address, _) in zip(wanted, started, strict=True):
+    for (name, _, groups), (place, _) in zip(wanted, started, strict=True):
         for group in groups.split(","):
             inventory.setdefault(group or "ungrouped", {"hosts": {}})["hosts"][name] = {
-                "ansible_host": address,
+                "ansible_host": place,
                 "ansible_user": user,
                 "ansible_ssh_private_key_file": str(key),
                 "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts}",
+                **({"mlflow_proxy": proxy} if name in hardened else {}),
             }
     path = folder / "hosts.yml"
     path.write_text(json.dumps(inventory, indent=2) + "\n")  # JSON is YAML

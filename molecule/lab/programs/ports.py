@@ -5,14 +5,19 @@ import socket
 import sys
 
 
-def answers(address: str, port: int) -> bool:
-    with socket.socket() as one:
+def answers(family: int, address: str, port: int) -> bool:
+    with socket.socket(family) as one:
         one.settimeout(5)
         return one.connect_ex((address, port)) == 0
 
 
-addresses = {host: socket.gethostbyname(host) for host in sys.argv[1:]}
+def place(host: str) -> tuple[int, str]:
+    """Return the address that a client of this host would try first."""
+    family, _, _, _, address = socket.getaddrinfo(host, 22, type=socket.SOCK_STREAM)[0]
+    return family, str(address[0])
+
+
 print(json.dumps({
-    host: [port for port in range(1, 65536) if answers(address, port)]
-    for host, address in addresses.items()
+    host: [port for port in range(1, 65536) if answers(*there, port)]
+    for host, there in ((host, place(host)) for host in sys.argv[1:])
 }))  # fmt: skip

@@ -56,7 +56,7 @@ def test_the_inner_ports_answer_nobody_but_the_installation(lab: Lab) -> None:
     for server in SERVERS:
         ask = f"curl -sk --max-time 20 https://{server}:5000/version && echo ' ANSWERED' || true"
         assert "ANSWERED" not in lab.ssh(CLIENT, ask, "grace")
-    assert "no pg_hba.conf entry" in lab.python(CLIENT, "grace", CONNECT)
+    assert "kein pg_hba.conf-Eintrag" in lab.python(CLIENT, "grace", CONNECT)
 
 
 # As the gateway asks a tracking server, with one of this host's pairs.
@@ -162,7 +162,7 @@ def test_both_servers_work(lab: Lab) -> None:
         asking = pool.submit(lab.python, CLIENT, "ada", ASK)
         while not asking.done():
             seen = lab.root(GATEWAY, "ss -Htn state established dport = 5000")
-            reached |= {host for host in SERVERS if f"{lab.address(host)}:5000" in seen}
+            reached |= {host for host in SERVERS if f"[{lab.address(host)}]:5000" in seen}
         asking.result()
     assert reached == set(SERVERS)
 

@@ -27,5 +27,5 @@ def test_with_its_name_no_trace_is_left(lab: Lab) -> None:
     assert "1 is served" in lab.play("deploy_model.yml", mlflow_model_serving_model=model)
     lab.play("monitoring.yml", "--limit", DATABASE)
     lab.play("uninstall.yml", mlflow_uninstall_data=GATEWAY)
-    for host, image in ((DATABASE, "debian12"), (GATEWAY, "debian13")):
+    for host, image in ((DATABASE, "debian12+hardened"), (GATEWAY, "debian13+hardened")):
         assert traces(partial(lab.root, host), image) == set()

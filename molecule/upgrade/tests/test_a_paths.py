@@ -1,5 +1,8 @@
 """Every path that can be chosen is an unusual one, at once: what is installed, runs and goes.
 
+So is the host: hardened (lab/harden.sh), and its administrator has to say her password, at a
+terminal, in a directory that is not Ansible's usual one.
+
 First of this scenario's files: the empty host is used before others restore something there.
 """
 
@@ -26,6 +29,12 @@ PATHS = {
     "mlflow_model_serving_root": "/srv/odd/models",
     "mlflow_monitoring_textfile_dir": "/srv/odd/metrics",
 }
+OLGA: dict[str, Any] = {
+    "ansible_user": "olga",
+    "ansible_become_password": "ein Passwort",
+    "ansible_pipelining": False,  # which has no terminal
+    "ansible_remote_tmp": "/srv/ansible/${USER}",
+}
 # What each is where nobody chooses; and what may be there all the same.
 USUAL = "/opt/mlflow /var/lib/mlflow /var/backups/mlflow /var/lib/mlflow-models /etc/mlflow"
 MAY = {"/etc/mlflow/installation.json"}
@@ -35,14 +44,14 @@ MAY = {"/etc/mlflow/installation.json"}
 def test_every_path_is_chosen(lab: Lab, host: str, tmp_path: Path) -> None:
     """Installed, upgraded, backed up, drilled, cleaned, watched, looked at, restored, removed."""
     inventory = tmp_path / "hosts.yml"
-    inventory.write_text(json.dumps({"scenario2": {"hosts": {host: lab.hosts[host]}}}))
+    inventory.write_text(json.dumps({"scenario2": {"hosts": {host: {**lab.hosts[host], **OLGA}}}}))
 
     def play(name: str, *arguments: str, version: str = versions.DEFAULT, **extra: Any) -> str:
         known = {**PATHS, "mlflow_server_auth": True, "mlflow_version": version}
         command = lab.command(name, *arguments, inventory=inventory, **known, **extra)
         return " ".join(ended(command, 0).split())
 
-    lab.root(host, "mkdir -p /srv/odd/metrics")
+    lab.root(host, "install -d -m 755 /srv/odd /srv/odd/metrics; install -d -m 1777 /srv/ansible")
     play("scenario2.yml", version=versions.GUARDED[-1], smoke_keep=True)
     assert lab.root(host, f"find {USUAL} -type f 2>/dev/null || true").split() == [*MAY]
     play("backup.yml")
