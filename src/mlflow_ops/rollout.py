@@ -342,7 +342,8 @@ def start() -> None:
     values = json.load(sys.stdin)
     if (STATE / "plan.json").exists():
         raise SystemExit(f"Another switch is not finished: systemctl status {UNIT}")
-    STATE.mkdir(mode=0o711, exist_ok=True)
+    STATE.mkdir(exist_ok=True)
+    STATE.chmod(0o711)  # whatever the host's umask is: the service's user saves below it
     shutil.rmtree(MARKS, ignore_errors=True)
     MARKS.mkdir(mode=0o700)
     write(STATE / "state.json", {"phase": "begun", "saved": values["saved"]})
