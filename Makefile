@@ -95,7 +95,7 @@ $(TOOLS): requirements.txt roles/mlflow/files/uv.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/pip install --quiet --require-hashes --requirement roles/mlflow/files/uv.txt
 	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt
-	.venv/bin/python -W ignore -m compileall -qq -j 0 -x 'ansible_collections|/tests?/' .venv/lib || true
+	.venv/bin/python -W ignore -m compileall -qq -j 0 -x 'ansible_collections|/tests/' .venv/lib || true
 	touch $@
 
 .PHONY: help scenario1 scenario2 scenario3 test images lint unit molecule bench wheelhouse lock audited-lock docs clean

@@ -40,6 +40,14 @@ SAID = {
         "mlflow_server_database_host",
         'certificate for "pg"',
     ],
+    # A host that has no IPv4, and a name that has.
+    f"{FOUND}Network is unreachable\n\tIs the server running on that host and accepting TCP/IP?\n"
+    "Multiple connection attempts failed. All failures were:\n"
+    f"- host: 'db', port: None, hostaddr: 'fd00::3': {FOUND}SSL error: certificate verify failed\n"
+    f"- host: 'db', port: None, hostaddr: '192.0.2.7': {FOUND}Network is unreachable\n"
+    "\tIs the server running on that host and accepting TCP/IP?": [
+        "mlflow_server_database_ca (/etc/ssl/x.pem)"
+    ],
     "something new": ["something new", "mlflow_server_database_*"],
 }
 

@@ -28,7 +28,7 @@ def over_ssh(settings: dict[str, str], script: str, user: str, shell: str = "sh"
         input=script,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     if done.returncode:

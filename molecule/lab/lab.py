@@ -371,15 +371,17 @@ def up(lab: str, hosts: Sequence[str], user: str, *, isolated: bool, cache: bool
     settings = [f"SSL_CERT_FILE={CA_BUNDLE}", f"PIP_CERT={CA_BUNDLE}"]
     settings += [f"{name}={os.environ[name]}" for name in TRANSPORT if name in os.environ]
     welcome = "\n".join([Path(f"{key}.pub").read_text().strip(), *settings, ""])
-    mounts = [f"--volume={LABEL}-cache:/var/cache/lab"] if cache else []
 
     def start(name: str, image: str) -> tuple[str, str]:
         """Start one host; return its address and its SSH host key."""
         container = f"{network}-{name}"
+        # What is kept with umask 077 is for one person alone, and an earlier release copies that.
+        volume = f"{LABEL}-cache" + ("-hardened" if name in hardened else "")
+        mounts = [f"--volume={volume}:/var/cache/lab"] if cache else []
         docker("run", "--detach", f"--name={container}", f"--hostname={name}",
                f"--network={network}", f"--network-alias={name}", *labels, *mounts, *RUN_OPTIONS,
                tags[image.removesuffix(HARDENED)])  # fmt: skip
-        arguments = [mounts[0] if mounts else "", proxy if name in hardened else ""]
+        arguments = ["cache" if cache else "", proxy if name in hardened else ""]
         try:
             host_key = docker("exec", "-i", container, "sh", "-c", WELCOME, "welcome", *arguments,
                               stdin=welcome)  # fmt: skip

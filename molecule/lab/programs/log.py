@@ -9,7 +9,7 @@ import mlflow
 METRICS = {f"m{i}": float(i) for i in range(10)}
 
 mlflow.set_experiment("while-something-changes")
-done, until = [], time.monotonic() + 300
+done, until = [], time.monotonic() + 840
 while not Path("stop").exists() and time.monotonic() < until:
     with mlflow.start_run() as run:
         mlflow.log_metrics(METRICS)

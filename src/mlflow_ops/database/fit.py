@@ -115,6 +115,10 @@ REFUSALS = {
     "^(57P0|55000)": "{said}. Run the playbook again when it is up.",
 }
 
+# How the driver lists what each address of a name gave, and what it says of one that is not there.
+ATTEMPT = re.compile(r"^- host: .*, hostaddr: '[^']*': (.+(?:\n\t.*)*)", re.MULTILINE)
+NOT_THERE = re.compile("[Tt]imed? ?out|No route to host|Network is unreachable|Connection refused")
+
 
 class Unfit(Exception):
     """A database that answers, and with which MLflow could not work; with the remedy."""
@@ -124,6 +128,9 @@ def remedy(kind: str, uri: str, error: str) -> str:
     """Return what to do about a connection that failed: a sentence with the variable to change."""
     parts = urlsplit(uri)
     options = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    # Of a name that has several addresses, IPv6 and IPv4 say: what the one that answers has said.
+    attempts = ATTEMPT.findall(error)
+    error = next((one for one in attempts if not NOT_THERE.search(one)), error)
     # The server's own words, without how grave it finds that and where the driver found it.
     said = error.strip().splitlines()[0].rpartition(" failed: ")[2]
     facts = {
