@@ -34,7 +34,7 @@ OLGA: dict[str, Any] = {
     "ansible_user": "olga",
     "ansible_become_password": "ein Passwort",
     "ansible_pipelining": False,  # which has no terminal
-    "ansible_remote_tmp": "/srv/ansible/${USER}",
+    "ansible_remote_tmp": "/srv/ansible",
 }
 # What each is where nobody chooses; and what may be there all the same.
 USUAL = "/opt/mlflow /var/lib/mlflow /var/backups/mlflow /var/lib/mlflow-models /etc/mlflow"
@@ -52,7 +52,8 @@ def test_every_path_is_chosen(lab: Lab, host: str, tmp_path: Path) -> None:
         command = lab.command(name, *arguments, inventory=inventory, **known, **extra)
         return " ".join(ended(command, 0).split())
 
-    lab.root(host, "install -d -m 755 /srv/odd /srv/odd/metrics; install -d -m 1777 /srv/ansible")
+    lab.root(host, "install -d -m 755 /srv/odd /srv/odd/metrics")
+    lab.root(host, f"install -d -o olga -m 700 {OLGA['ansible_remote_tmp']}")
     play("scenario2.yml", version=versions.GUARDED[-1], smoke_keep=True)
     assert lab.root(host, f"find {USUAL} -type f 2>/dev/null || true").split() == [*MAY]
     play("backup.yml", **OLGA)
