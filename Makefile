@@ -35,6 +35,9 @@ test: $(TOOLS) ## Run all tests, on containers that they make themselves
 	$(MAKE) --no-print-directory --jobs=2 lint images
 	molecule/run.py --unit
 
+proof: $(TOOLS) ## Have people train while parts die and operations go on, for an hour; writes docs/proof.md
+	molecule/run.py --proof
+
 images: $(TOOLS)
 	molecule/lab/lab.py engine
 	molecule/lab/lab.py images > /dev/null

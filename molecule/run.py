@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Test the playbooks on real hosts: run.py [--unit] [--keep] [SCENARIO]...
+"""Test the playbooks on real hosts: run.py [--unit] [--keep] [--proof] [SCENARIO]...
 
 Sees to the Docker engine, the images, a browser and promtool, takes the scenarios (all, or those
 named) through check, converge and idempotence, three at a time, then runs one pytest over the
@@ -88,8 +88,10 @@ def main() -> int:
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(there))
     parser.add_argument("--unit", action="store_true", help="run the tests without hosts as well")
     parser.add_argument("--keep", action="store_true", help="leave the hosts for a closer look")
+    parser.add_argument("--proof", action="store_true", help="run what is too long for each day")
     options = parser.parse_args()
-    scenarios = options.scenarios or there
+    proofs = [path.parent.name for path in HERE.glob("*/proof")]
+    scenarios = options.scenarios or (proofs if options.proof else there)
     if unknown := set(scenarios) - set(there):
         parser.error(f"no scenario {', '.join(unknown)}; there are: {', '.join(there)}")
 
@@ -106,7 +108,8 @@ def main() -> int:
         with ThreadPoolExecutor(3) as pool:
             results = dict(zip(scenarios, pool.map(prepare, scenarios), strict=True))
         (LOG / "actions.json").write_text(json.dumps(results))
-        tests = ["molecule/test_actions.py", *(f"molecule/{name}/tests" for name in scenarios)]
+        kind = "proof" if options.proof else "tests"
+        tests = ["molecule/test_actions.py", *(f"molecule/{name}/{kind}" for name in scenarios)]
         tests += ["tests", "smoke/tests"] if options.unit else []
         # On two cores three at a time, since they also wait; a scenario without hosts is an error,
         # and no reason to stop.

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import traceback
 
 PROGRAMS = {
     "backup": "backup.run",
@@ -41,7 +42,22 @@ def main() -> int:
     )  # until it ends: what is held open is not removed (installed.py)
     name = sys.argv.pop(1)
     sys.argv[0] = f"mlflow-{name}"
-    return importlib.import_module(f"mlflow_ops.{PROGRAMS[name]}").main() or 0
+    try:
+        return importlib.import_module(f"mlflow_ops.{PROGRAMS[name]}").main() or 0
+    except Exception as error:  # what a program did not foresee: a sentence, and where it was
+        print(f"mlflow-{name}: {unforeseen(error)}", file=sys.stderr)
+        return 1
+
+
+def unforeseen(error: Exception) -> str:
+    """Return what an error says, in one line, and the last place here that it came by."""
+    words = " ".join(str(error).split())[:1000]
+    if isinstance(error, KeyError):
+        words = f"there is no {words}"
+    here = os.path.join(sys.path[0], "mlflow_ops", "")  # noqa: PTH118 a prefix of text
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if here in one.filename]
+    place = f" ({frames[-1].filename.removeprefix(here)}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {words or 'no more is known'}{place}"
 
 
 if __name__ == "__main__":

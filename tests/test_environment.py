@@ -10,12 +10,17 @@ import pytest
 from mlflow_ops import any_python, environment
 
 NAME = "3.17.2-1a2b3c4d5e6f"
+PACKAGES = "lib/python{}.{}/site-packages".format(*sys.version_info)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A directory with one whole environment."""
-    site = tmp_path / NAME / "lib/python3.11/site-packages"
+    site = tmp_path / NAME / PACKAGES
+    (tmp_path / NAME / "bin").mkdir(parents=True)
+    (tmp_path / NAME / "bin/python").symlink_to(sys.executable)
+    home = Path(sys.executable).resolve().parent
+    (tmp_path / NAME / "pyvenv.cfg").write_text(f"home = {home}\n")
     for name, files in (("mlflow-3.17.2", ["mlflow/core.py"]), ("Flask_WTF-1.3.0", ["wtf.py"])):
         info = site / f"{name}.dist-info"
         info.mkdir(parents=True)
@@ -45,7 +50,7 @@ def test_a_whole_environment_is_complete(root: Path) -> None:
 @pytest.mark.parametrize("case", ["gone", "cut", "package", "record", "unfinished"])
 def test_what_is_damaged_is_named(case: str, root: Path) -> None:
     """The first thing; an installation that was cut off has not come to its list."""
-    site = root / NAME / "lib/python3.11/site-packages"
+    site = root / NAME / PACKAGES
     if case == "gone":
         (site / "wtf.py").unlink()
     elif case == "cut":
@@ -66,11 +71,25 @@ def test_what_is_damaged_is_named(case: str, root: Path) -> None:
 
 def test_a_package_that_somebody_has_replaced_is_no_damage(root: Path) -> None:
     """Its own record is compared."""
-    site = root / NAME / "lib/python3.11/site-packages"
+    site = root / NAME / PACKAGES
     (site / "wtf.py").write_text("longer code")
     (site / "Flask_WTF-1.3.0.dist-info").rename(site / "Flask_WTF-1.4.0.dist-info")
     (site / "Flask_WTF-1.4.0.dist-info/RECORD").write_text("wtf.py,sha256=x,11\n")
     assert environment.look(sys.executable, str(root), NAME)["complete"]
+
+
+def test_another_python_under_an_environment(root: Path) -> None:
+    """A release of the system brings it: what is there is whole, and nothing of it runs."""
+    lib = root / NAME / PACKAGES.partition("/site")[0]
+    lib.rename(lib.with_name("python3.2"))
+    found = environment.look(sys.executable, str(root), NAME)
+    assert not found["complete"]
+    assert found["damage"].endswith(f"{lib.name} now, and its packages are not for that")
+    lib.with_name("python3.2").rename(lib)
+    (root / NAME / "bin/python").unlink()
+    (root / NAME / "bin/python").symlink_to("/usr/bin/python3.2")
+    found = environment.look(sys.executable, str(root), NAME)
+    assert not found["complete"] and "bin/python does not run" in found["damage"]
 
 
 def test_where_a_root_would_be_made(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pwd
+import re
 import socket
 import sqlite3
 import subprocess
@@ -34,7 +35,7 @@ def test_every_question_has_an_answer(tmp_path: Path, monkeypatch: pytest.Monkey
     question = {
         "about": "s1", "contents": [], "databases": [], "environments": [], "files": [],
         "free": [str(tmp_path / "not/there/yet")], "installation": True, "keeps_addresses": False,
-        "machine": True,
+        "keeps": {"owner": "project", "file": "/-", "wanted": {}}, "machine": True,
         "nginx": True, "pairs": [], "paths": [], "ports": [], "python_modules": ["json", "no_such"],
         "resolve": ["https://localhost:5000", "https://[2001:db8::7]/", "https://team.invalid"],
         "texts": [], "tools": "/usr/local/lib/mlflow/current", "units": {},
@@ -378,6 +379,67 @@ def test_what_systemd_says_of_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert units.ask("a", "User") == {"User": ""}
 
 
+# As systemd is with StartLimitBurst=5. The journal has what a start says: `serves`, or why not.
+COUNTS = """#!/bin/sh
+cd {folder}
+case "$1" in
+  show) echo "InvocationID=$(cat start)" ;;
+  reset-failed) echo 0 > count ;;
+  restart)
+    if test "$(cat count)" -ge 5; then echo 'attempted too often' >&2; exit 1; fi
+    if test -e masked; then echo 'Unit is masked.' >&2; exit 1; fi
+    echo $(($(cat count) + 1)) > count; date +%N > start
+    if test -e broken; then echo 'see journalctl -xe' >&2; exit 1; fi ;;
+esac
+"""
+JOURNAL = """#!/bin/sh
+case "$*" in *--grep*) grep '^mlflow-ready' {folder}/words; exit 0 ;; esac
+test "$4" = "_SYSTEMD_INVOCATION_ID=$(cat {folder}/start)" && cat {folder}/words
+"""
+
+
+def test_what_somebody_asks_for_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As often as she likes; and what systemd refuses is said in its words, not the journal's."""
+    for name, text in {"systemctl": COUNTS, "journalctl": JOURNAL}.items():
+        (tmp_path / name).write_text(text.format(folder=tmp_path))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "count").write_text("0")
+    (tmp_path / "start").write_text("")
+    (tmp_path / "words").write_text("I0001 chatter\nserves\n")
+    assert [units.start("mlflow.service", "restart") for _ in range(7)] == [""] * 7
+    (tmp_path / "masked").touch()
+    assert units.start("mlflow.service", "restart") == "Unit is masked."
+    (tmp_path / "masked").unlink()
+    (tmp_path / "broken").touch()
+    assert units.start("mlflow.service", "restart", noise="I[0-9]{4} ") == "serves"
+    (tmp_path / "words").write_text("mlflow-ready: no database\nmuch\n")
+    said = units.start("mlflow.service", "restart", first="^mlflow-ready:")
+    assert said.splitlines() == ["mlflow-ready: no database", "mlflow-ready: no database", "much"]
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_whoever_starts_a_unit_that_counts_has_it_begin_anew() -> None:
+    """The module ops.mlflow.unit does, and programs do; Ansible's own module does not."""
+    counting = {path.parts[-3] for path in ROOT.glob("roles/*/templates/*")
+                if re.search("^StartLimitBurst=", path.read_text(), re.MULTILINE)}  # fmt: skip
+    assert counting == {"mlflow_model_serving", "mlflow_server"}
+    for path in (path for role in sorted(counting) for path in ROOT.glob(f"roles/{role}/*/*.yml")):
+        for task in path.read_text().split("- name:"):
+            starts = re.search(r"state: (re)?started|__mlflow_server_state }}", task)
+            assert not (starts and "builtin.systemd_service" in task), f"{path}: {task}"
+    for path in ROOT.glob("src/mlflow_ops/**/*.py"):
+        text = path.read_text()
+        if re.search(r'"systemctl", (f"try-|"(re)?start|verb)', text):
+            counts_anew = "reset-failed" in text
+            others = ("postgresql.py", "drill.py")  # units that do not count, or run to their end
+            assert counts_anew or path.name in others, path
+
+
 def test_a_link_that_leads_elsewhere_is_a_change(tmp_path: Path) -> None:
     """Though what it leads to is old."""
     old = tmp_path / "old"
@@ -514,6 +576,17 @@ def test_what_a_package_brought_is_asked_of_dpkg(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     assert nginx.packaged("/etc/nginx/sites-available/default") == "1b"
     assert nginx.packaged("/etc/nginx") == ""
+
+
+def test_what_is_in_memory(tmp_path: Path) -> None:
+    """By the file system that a path is in, and the last one that was mounted there."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"a / ext4 rw\nb {tmp_path} tmpfs rw\nc {tmp_path}/disk ext4 rw\n")
+    for path, expected in {"": True, "/x/y": True, "/disk/x": False, "x": False}.items():
+        assert files.in_memory(f"{tmp_path}{path}", mounts) is expected
+    mounts.write_text(mounts.read_text() + f"d {tmp_path} ext4 rw\n")
+    assert not files.in_memory(str(tmp_path), mounts)
+    assert not files.in_memory("/", tmp_path / "a Mac has none")
 
 
 # MLflow -------------------------------------------------------------------------------------------

@@ -191,8 +191,9 @@ LEARNT: dict[str, dict[str, Any]] = {
         "item": {"unit": "prometheus-node-exporter", "port": 9100, "arguments": "", "sandbox": {}},
     },
     "mlflow_switch": {
+        "__mlflow_switch_token": "mine",
         "__mlflow_switch_found": {"installation": FACTS, "serves": "/srv/python/3.17.2-aa",
-                                  "databases": []},
+                                  "databases": [], "readable": [], "old": []},
         "mlflow_switch_environment": "/srv/python/3.18.0-bb",
     },
     "mlflow_server": {

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def test_a_calendar_is_read_by_systemd(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told) -> dict[str, str]:
+def rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told) -> dict[str, Any]:
     """What is asked about a host with a server, whose programs say what a test has them say."""
     environment = tmp_path / "mlflow/3.17.2-1a2b3c"
     (environment / "bin").mkdir(parents=True)
@@ -120,7 +121,11 @@ def rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told) -> dict
         "if sys.argv[1] == 'ready':\n"
         "    print(os.environ.get('NOT_READY', 'It is ready.'))\n"
         "    sys.exit('NOT_READY' in os.environ)\n"
-        "print(json.dumps({'databases': [{'uri': os.environ['MLFLOW_BACKEND_STORE_URI']}]}))\n"
+        "if 'replaceable' in sys.argv: sys.exit('in the way: ' + sys.argv[4])\n"
+        "print(json.dumps({'databases': [\n"
+        "    {'kind': 'auth', 'state': 'unreachable'},\n"
+        "    {'kind': 'tracking', 'revision': 'a', 'uri': os.environ['MLFLOW_BACKEND_STORE_URI']}\n"
+        "]}))\n"
     )
     runuser = tmp_path / "bin/runuser"
     runuser.parent.mkdir()
@@ -129,17 +134,19 @@ def rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told) -> dict
     monkeypatch.setenv("PATH", f"{runuser.parent}:{os.environ['PATH']}")
     told(MLFLOW_BACKEND_STORE_URI="sqlite:////srv/mlflow.db")
     written(monkeypatch, tmp_path, user="mlflow", environment=str(tmp_path / "mlflow/current"))
-    return {"tools": str(tools), "state": str(tmp_path / "state"), "postgresql_bin": ""}
+    return {"tools": str(tools), "state": str(tmp_path / "state"), "postgresql_bin": "",
+            "keep_days": 30}  # fmt: skip
 
 
 def test_what_serves_now(
-    rollout: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rollout: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which version, and its databases, as it sees them."""
     found = rollout_look.look(**rollout)
     assert (found["installed"], found["earlier"], found["pending"]) == (True, False, False)
     assert found["serves"] == "3.17.2-1a2b3c"
-    assert found["databases"] == [{"uri": "sqlite:////srv/mlflow.db"}]
+    assert [one.get("uri") for one in found["databases"]] == [None, "sqlite:////srv/mlflow.db"]
+    assert (found["readable"], found["irreplaceable"]) == (["tracking"], "in the way: tracking")
     assert found["ready"] == "" and found["free_mb"] > 0
     monkeypatch.setenv("NOT_READY", "The database does not answer.")
     assert rollout_look.look(**rollout)["ready"] == "The database does not answer."
@@ -147,7 +154,37 @@ def test_what_serves_now(
     assert rollout_look.look(**rollout)["databases"] == []
 
 
-def test_what_is_not_finished(rollout: dict[str, str], tmp_path: Path) -> None:
+def test_what_nobody_needs_any_more(
+    rollout: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older than a month, and of no version that serves, a model runs in, or what was saved has."""
+    artifacts = tmp_path / "artifacts"
+    written(
+        monkeypatch, tmp_path, environment=str(tmp_path / "mlflow/current"),
+        artifacts=str(artifacts),
+    )  # fmt: skip
+    long_ago, lately = "20200101T000000Z", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    for moment in (long_ago, lately):
+        (tmp_path / f"state/{moment}-2.22.5/databases").mkdir(parents=True)
+        (tmp_path / f"artifacts.before-{moment}-2.22.5").mkdir()
+    for name in ("3.17.2-1a2b3c", "2.22.5-aa", "3.14.0-aa", "3.15.0-aa", "3.16.0-aa"):
+        place = tmp_path / "mlflow" / name
+        place.mkdir(parents=True, exist_ok=True)
+        (place / ".complete").touch()
+        if name != "3.16.0-aa":
+            os.utime(place / ".complete", (0, 0))
+    model = tmp_path / "deployments/iris"
+    model.mkdir(parents=True)
+    (model / "environment").symlink_to(tmp_path / "mlflow/3.15.0-aa")
+    monkeypatch.setattr(rollout_look, "MODELS", tmp_path / "deployments")
+    old = [f"state/{long_ago}-2.22.5", f"artifacts.before-{long_ago}-2.22.5", "mlflow/3.14.0-aa"]
+    assert rollout_look.look(**rollout)["old"] == [str(tmp_path / name) for name in old]
+    assert rollout_look.look(**{**rollout, "keep_days": 0})["old"] == []
+    monkeypatch.setattr(rollout_look, "in_use", lambda path: path.name == "3.14.0-aa")
+    assert str(tmp_path / "mlflow/3.14.0-aa") not in rollout_look.look(**rollout)["old"]
+
+
+def test_what_is_not_finished(rollout: dict[str, Any], tmp_path: Path) -> None:
     """By these programs, or by those of an earlier release."""
     (tmp_path / "state").mkdir()
     (tmp_path / "state/plan.json").write_text(json.dumps({}))
@@ -157,13 +194,13 @@ def test_what_is_not_finished(rollout: dict[str, str], tmp_path: Path) -> None:
     assert rollout_look.look(**rollout)["earlier"]
 
 
-def test_without_a_server_there_is_nothing_more(rollout: dict[str, str], tmp_path: Path) -> None:
+def test_without_a_server_there_is_nothing_more(rollout: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "mlflow/current").unlink()
     found = rollout_look.look(**rollout)
     assert {*found} == {"installation", "installed", "earlier"} and not found["installed"]
 
 
-def test_which_client_of_postgresql_there_is(rollout: dict[str, str], tmp_path: Path) -> None:
+def test_which_client_of_postgresql_there_is(rollout: dict[str, Any], tmp_path: Path) -> None:
     """That of the directory that is named, and none without the other program."""
     assert rollout_look.postgresql_client(str(tmp_path / "pg")) in range(0, 100)
     for name in ("pg_dump", "psql"):

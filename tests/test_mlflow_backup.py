@@ -4,6 +4,7 @@ That copies are whole, encrypted and restorable is seen on hosts: molecule/*/tes
 """
 
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -21,8 +22,8 @@ import yaml
 from records import written
 from refusals import refused
 
-from mlflow_ops import settings
-from mlflow_ops.backup import drill, run, sets, stores, unpack
+from mlflow_ops import lock, settings
+from mlflow_ops.backup import bucket, drill, index, run, sets, state, stores, unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/mlflow_backup"
@@ -34,9 +35,9 @@ NEXT = "20261119T110640Z"
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state directory of the test's own."""
-    monkeypatch.setattr(run, "STATE", tmp_path)
+    monkeypatch.setattr(state, "STATE", tmp_path)
 
 
 def test_a_name_is_its_moment() -> None:
@@ -44,29 +45,52 @@ def test_a_name_is_its_moment() -> None:
     assert sets.seconds(LAST) == int(MOMENT)
 
 
-def manifest(stamp: str, *artifacts: Any) -> str:
+def manifest(stamp: str, **more: Any) -> str:
     """Return a manifest's text."""
     databases = {"tracking": {"file": "tracking.db", "sha256": "d" + stamp, "counts": {}}}
     asked = {"set": stamp, "databases": databases, "files": [{"file": "s", "sha256": "s"}]}
-    return str(sets.written(asked, artifacts))
+    return str(sets.written({**asked, **more}))
 
 
-def test_a_manifest_is_read_as_it_was_written() -> None:
+def in_a_list(folder: Path, *artifacts: Any) -> list[Any]:
+    """Return a set's artifacts, written and read again."""
+    file = folder / sets.LIST
+    listed = {"file": sets.LIST, "sha256": sets.write_list(file, artifacts)}
+    return list(sets.listed(sets.read(NEXT, manifest(NEXT, list=listed)), file))
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     artifact = sets.Artifact("1/a b/ü", 3, "2026-11-18T11:06:39.5Z", "abc", LAST)
-    text = manifest(NEXT, artifact)
-    found, artifacts = sets.read(NEXT, text)
-    assert artifacts == [artifact]
-    assert sets.files(found, artifacts) == {
-        f"{NEXT}/tracking.db": f"d{NEXT}", f"{NEXT}/s": "s", f"{LAST}/artifacts/1/a b/ü": "abc",
-    }  # fmt: skip
+    assert in_a_list(tmp_path, artifact) == [artifact]
+    found = sets.read(NEXT, manifest(NEXT, artifacts=[vars(artifact)]))
+    assert sets.own_files(found) == {f"{NEXT}/tracking.db": f"d{NEXT}", f"{NEXT}/s": "s"}
+    assert list(sets.listed(found, tmp_path)) == [artifact], "of an earlier release"
 
 
-@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "a/../../../b", "a//b"])
-def test_a_manifest_does_not_reach_out_of_its_set(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [("../../etc/passwd", LAST), ("/etc/passwd", LAST), ("a/../../../b", LAST), ("a//b", ""),
+     ("a", "../.."), ("a", "x' OR '1")],
+)  # fmt: skip
+def test_a_manifest_does_not_reach_out_of_its_set(tmp_path: Path, path: str, place: str) -> None:
     """Who writes into a target that is not encrypted does not write elsewhere on this host."""
-    text = manifest(LAST, sets.Artifact(path, 3, "t", "abc", LAST))
+    with pytest.raises(sets.Trouble, match="it names a "):
+        in_a_list(tmp_path, sets.Artifact(path, 3, "t", "abc", place))
+    databases = {"tracking": {"file": "../x", "sha256": ""}}
     with pytest.raises(sets.Trouble, match="it names a file"):
-        sets.read(LAST, text)
+        sets.read(NEXT, manifest(NEXT, databases=databases))
+
+
+def test_a_damaged_list_is_named_before_anything_is_read_of_it(tmp_path: Path) -> None:
+    file = tmp_path / sets.LIST
+    listed = {"file": sets.LIST, "sha256": sets.write_list(file, [])}
+    found = sets.read(NEXT, manifest(NEXT, list=listed))
+    sets.write_list(file, [sets.Artifact("a", 3, "t", "abc", LAST)])
+    with pytest.raises(sets.Trouble, match=f"Set {NEXT} is damaged: artifacts.jsonl.gz: it is not"):
+        list(sets.listed(found, file))
+    file.unlink()
+    with pytest.raises(sets.Trouble, match="No such file"):
+        list(sets.listed(found, file))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +103,7 @@ def test_a_manifest_does_not_reach_out_of_its_set(path: str) -> None:
     ],
 )
 def test_a_damaged_manifest_is_named(damage: Any) -> None:
-    text = manifest(LAST, sets.Artifact("a", 3, "t", "abc", LAST))
+    text = manifest(LAST, artifacts=[{"size": 3}])
     with pytest.raises(sets.Trouble, match=f"Set {LAST} is damaged: manifest.json"):
         sets.read(LAST, damage(text))
 
@@ -88,7 +112,7 @@ def test_an_old_manifest_is_not_taken_for_a_newer_one() -> None:
     text = manifest(LAST)
     with pytest.raises(sets.Trouble, match=f"Set {NEXT} is damaged: .* that of set {LAST}"):
         sets.read(NEXT, text)
-    assert sets.read(None, text)[0]["set"] == LAST
+    assert sets.read(None, text)["set"] == LAST
 
 
 @pytest.mark.parametrize("variable", ["recipient", "identity"])
@@ -146,35 +170,58 @@ CHANGES: dict[str, tuple[dict[str, Any], int | None, bool]] = {
 }
 
 
+def taken_over(folder: Path, now: Any, before: Any, size: int | None) -> Any:
+    """Return what becomes of an artifact of the last set, whose file has a size in the target."""
+    made = index.Index(folder)
+    made.fill("now", [now])
+    made.fill("before", [before])
+    made.files([] if size is None else [sets.Artifact(before.file, size, "")])
+    made.db.execute(index.TAKE_OVER, {"settled": "2026-11-18T11:06:38"})
+    [found] = made.artifacts()
+    return found
+
+
 @pytest.mark.parametrize("case", CHANGES)
-def test_only_what_no_set_has_is_copied(case: str) -> None:
+def test_only_what_no_set_has_is_copied(tmp_path: Path, case: str) -> None:
     change, size, copied = CHANGES[case]
-    old = "20261101T000000Z"
     usual: dict[str, Any] = {"path": "a", "size": 3, "modified": "2026-11-18T11:06:39.500000000Z"}
-    before = [sets.Artifact(**usual, sha256="abc", set=old)]
-    there = {} if size is None else {f"{old}/artifacts/a": size}
+    before = sets.Artifact(**usual, sha256="abc", set="20261101T000000Z")
     now = sets.Artifact(**{**usual, **change})
-    kept, fresh = sets.to_copy([now], before, MOMENT, there)
-    assert (kept, fresh) == (([], [now]) if copied else (before, []))
+    assert taken_over(tmp_path, now, before, size) == (now if copied else before)
 
 
 @pytest.mark.parametrize(
     "modified, copied",
     [("2026-11-18T11:06:39.000000000Z", True), ("2026-11-18T11:06:37.000000000Z", False)],
 )
-def test_an_object_of_the_backup_s_second_is_copied_again(modified: str, copied: bool) -> None:
+def test_an_object_of_the_backup_s_second_is_copied_again(
+    tmp_path: Path, modified: str, copied: bool
+) -> None:
     """S3 says no more than the second: it could have been written twice in it."""
     artifact = sets.Artifact("a", 3, modified, "abc", LAST)
-    _, fresh = sets.to_copy([artifact], [artifact], MOMENT, {artifact.file: 3})
-    assert bool(fresh) == copied
+    now = sets.Artifact("a", 3, modified)
+    assert taken_over(tmp_path, now, artifact, 3) == (now if copied else artifact)
 
 
-def test_what_did_not_arrive_is_told_from_what_did() -> None:
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_did_not_arrive_is_told_from_what_did(tmp_path: Path, gone: bool) -> None:
     """The copy's own size counts, since a file may have been written anew after it was listed."""
-    arrived, lost, damaged = (sets.Artifact(path, 3, "t") for path in ("a", "b", "c"))
-    done, missing = sets.copied([arrived, lost, damaged], NEXT, {"a": "abc"}, {"a": 5, "c": 3})
-    assert done == [sets.Artifact("a", 5, "t", "abc", NEXT)]
-    assert missing == [lost, damaged]
+    made = object.__new__(run.Backup)
+    store = SimpleNamespace(
+        listed=lambda *_: [sets.Artifact("a", 5, ""), sets.Artifact("c", 3, "")],
+        hashes=lambda *_: {"a": "abc"},
+    )
+    target: Any = SimpleNamespace(store=store, place="/b")
+    made.target = target
+    rows = index.Index(tmp_path)
+    rows.fill("now", [sets.Artifact(path, 3, "t") for path in "abc"])
+    source: Any = Listed(tmp_path, [] if gone else [sets.Artifact("b", 3, "t")])
+    if not gone:
+        with pytest.raises(sets.Trouble, match=r"1 artifacts did not arrive .* b"):
+            made.take_note(source, NEXT, "", rows)
+        return
+    made.take_note(source, NEXT, "", rows)
+    assert list(rows.artifacts()) == [sets.Artifact("a", 5, "t", "abc", NEXT)]
 
 
 # name: (ages of the sets in days, days, sets that stay at least, ages of those that go)
@@ -195,20 +242,6 @@ def test_retention(case: str) -> None:
     assert sets.expired(stamps, MOMENT, days, least) == expected
 
 
-def test_a_file_goes_when_no_kept_set_needs_it() -> None:
-    """Of sets that are expired or unfinished; never what is somebody else's."""
-    there = [
-        "20260101T000000Z/manifest.json", "20260101T000000Z/artifacts/needed",
-        "20260101T000000Z/artifacts/not", "20260202T000000Z/artifacts/unfinished",
-        f"{LAST}/manifest.json", f"{LAST}/artifacts/own", "key.age", "lost+found/x", "2026/mine",
-    ]  # fmt: skip
-    needed = {"20260101T000000Z/artifacts/needed", f"{LAST}/artifacts/own"}
-    assert sets.unneeded(there, [LAST], needed) == [
-        "20260101T000000Z/manifest.json", "20260101T000000Z/artifacts/not",
-        "20260202T000000Z/artifacts/unfinished",
-    ]  # fmt: skip
-
-
 def test_amounts_and_ages_for_people() -> None:
     amounts = [sets.amount(count) for count in (0, 999, 1000, 15_500, 3.2e9, 5e15)]
     assert amounts == ["0 bytes", "999 bytes", "1.0 kB", "16 kB", "3.2 GB", "5000 TB"]
@@ -227,22 +260,28 @@ STATUS: dict[str, tuple[dict[str, Any], list[str], bool]] = {
         {"last_success": MOMENT - 3600, "set": LAST, "error": "s3://b has no such bucket."},
         ["Since then: s3://b has no such bucket."], False,
     ),
+    "of a clock that was ahead": (
+        {"last_success": MOMENT + 3600, "set": NEXT}, [NEXT, "is from the future", "clock"], True,
+    ),
+    "damage that was found": (
+        {"last_success": MOMENT - 3600, "set": LAST, "damaged": 2}, ["2 files are damaged"], False,
+    ),
     "never": ({"last_success": 0, "set": ""}, ["No backup was ever made"], True),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", STATUS)
-@pytest.mark.usefixtures("state")
+@pytest.mark.usefixtures("own_state")
 def test_the_alarm(case: str) -> None:
     says, words, alarm = STATUS[case]
-    run.note(max_age_hours=30, **says)
-    assert (run.STATE / "status.json").stat().st_mode & 0o777 == 0o644
+    state.note(max_age_hours=30, **says)
+    assert (state.STATE / "status.json").stat().st_mode & 0o777 == 0o644
     if alarm:
         with pytest.raises(sets.Trouble) as raised:
-            run.status(MOMENT)
+            state.status(MOMENT)
         sentence = str(raised.value)
     else:
-        sentence = run.status(MOMENT)
+        sentence = state.status(MOMENT)
     for word in words:
         assert word in sentence
 
@@ -262,8 +301,8 @@ def test_files_of_later_runs_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "new").rename(tmp_path / "early/file")
     names = ["early/file", "late/file", "gone/file"]
     between = (moments[0] + moments[1]) / 2
-    assert run.born_after(tmp_path, names, between) == {"late/file"}
-    assert run.born_after(tmp_path, names, moments[1] + 1) == set()
+    assert run.born_after(tmp_path, names, between) == {"late/file": pytest.approx(moments[1])}
+    assert run.born_after(tmp_path, names, moments[1] + 1) == {}
 
 
 def test_root_writes_only_where_nobody_else_can(tmp_path: Path) -> None:
@@ -341,11 +380,9 @@ def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
 
 
 def test_what_moves_is_told_from_what_stalls() -> None:
-    with subprocess.Popen(
-        ["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
-        process.stdin.write("x" * 50_000)
+        process.stdin.write(b"x" * 50_000)
         process.stdin.flush()
         process.stdout.read(50_000)
         before = stores.transferred(process)
@@ -361,17 +398,14 @@ class Listed:
         self.local, self.artifacts = local, artifacts
         self.copied: list[str] = []
 
-    def listed(self) -> list[Any]:
-        return self.artifacts
+    def listed(self, folder: str = "", *_: Any) -> list[Any]:
+        return [sets.Artifact(path, 3, "") for path in self.copied] if folder else self.artifacts
 
     def odd(self) -> tuple[set[str], set[str]]:
         return {"a link"}, {"too/deep"}
 
     def copy(self, paths: list[str], *_: Any) -> None:
         self.copied += paths
-
-    def sizes(self, *_: Any) -> dict[str, int]:
-        return dict.fromkeys(self.copied, 3)
 
     def hashes(self, *_: Any) -> dict[str, str]:
         return dict.fromkeys(self.copied, "abc")
@@ -409,23 +443,24 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Backup:
         (tmp_path / "ca" / name).write_text(f"of {name}")
     monkeypatch.setattr(run, "of_root", lambda directory, **_: directory)
     monkeypatch.setattr(stores.Store, "directory", lambda path: Folder(path))
+    monkeypatch.setattr(state, "STATE", tmp_path)
     made = object.__new__(run.Backup)
     made.settings = {"MLFLOW_BACKUP_CA_DIRECTORY": str(tmp_path / "ca")}
     target: Any = SimpleNamespace(store=Folder(tmp_path / "target"), place="/target")
     made.target = target
     saved = {"set": LAST, "databases": {}, "files": [], "artifacts_in": "sets",
-             "authority": made.save_authority(LAST)}  # fmt: skip
-    (tmp_path / "target" / LAST / sets.MANIFEST).write_text(sets.written(saved, []))
+             "artifacts": [], "authority": made.save_authority(LAST)}  # fmt: skip
+    (tmp_path / "target" / LAST / sets.MANIFEST).write_text(sets.written(saved))
     return made
 
 
 def test_a_private_ca_is_in_a_set_and_comes_back_alone(backup: run.Backup, tmp_path: Path) -> None:
     """A set that is fetched, which a drill or the service gets, has none; it is verified."""
-    manifest, artifacts = backup.manifest(LAST)
-    assert [*sets.files(manifest, artifacts)] == [f"{LAST}/ca.key", f"{LAST}/ca.pem"]
+    manifest = backup.manifest(LAST)
+    assert [*sets.own_files(manifest)] == [f"{LAST}/ca.key", f"{LAST}/ca.pem"]
     assert backup.verify([LAST]) == {LAST: []}
     (tmp_path / "set").mkdir()
-    backup.bring(manifest, artifacts, tmp_path / "set")
+    backup.bring(manifest, tmp_path / "set")
     assert [path.name for path in (tmp_path / "set").rglob("*")] == ["artifacts"]
 
     place = tmp_path / "back"
@@ -450,7 +485,7 @@ def test_a_host_without_a_private_ca(backup: run.Backup, tmp_path: Path) -> None
     assert backup.save_authority(NEXT) == []
     (tmp_path / "target" / NEXT).mkdir(exist_ok=True)
     saved = {"set": NEXT, "databases": {}, "files": []}
-    (tmp_path / "target" / NEXT / sets.MANIFEST).write_text(sets.written(saved, []))
+    (tmp_path / "target" / NEXT / sets.MANIFEST).write_text(sets.written(saved))
     with pytest.raises(sets.Trouble, match="has no private CA"):
         backup.fetch_authority(NEXT, tmp_path / "back")
 
@@ -481,11 +516,14 @@ def test_no_name_ends_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     made = run.Backup({"MLFLOW_BACKUP_TARGET": target})
     made.target.local = None  # nobody asks for room there
     made.target.store = source if encrypted else made.target.plain
-    for method in ("sizes", "hashes"):
+    for method in ("listed", "hashes"):
         monkeypatch.setattr(made.target.plain, method, getattr(source, method))
-    found, left_out = made.copy_artifacts(source, NEXT, 4e9, {})
+    monkeypatch.setattr(state, "STATE", tmp_path)
+    monkeypatch.setattr(run.Backup, "sets", lambda _: [])
+    rows = index.Index(tmp_path)
+    _, left_out = made.copy_artifacts(source, NEXT, 4e9, rows)
     arrived = {"0/good", name} if good else {"0/good"}
-    assert {one.path for one in found} == {*source.copied} == arrived
+    assert {one.path for one in rows.artifacts()} == {*source.copied} == arrived
     assert left_out == {"a link", "too/deep", "0/good", name} - arrived
 
 
@@ -716,3 +754,66 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_keys_of_a_set_are_keys_alone(line: str, names: list[str]) -> None:
     """The service's unit reads them as root: another variable there could start anything."""
     assert unpack.strange(f"# Made once.\n{line}\n") == names
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("{", "JSONDecodeError"), ('{"tracking": 7}', "mlflow-database"), ("[]", "mlflow-database")],
+)
+def test_no_answer_is_a_traceback(said: str, words: str) -> None:
+    """Of any program: what it did not foresee is one line, and says where it was."""
+    command = [sys.executable, "-Es", str(ROOT / "src"), "database", "count", "--stdin"]
+    done = subprocess.run(command, input=said, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and words in done.stderr
+    assert done.stderr.count("\n") == 1 and ".py:" in done.stderr
+
+
+def test_the_lock_on_the_data_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read the directory of settings may hold it: the service, too."""
+    written(monkeypatch, tmp_path, config_dir=str(tmp_path))
+    patience = inspect.signature(lock.data_lock).parameters["patience"].default
+    assert patience == lock.PATIENCE < math.inf
+    with lock.data_lock():
+        refused = pytest.raises(lock.Held, match=rf"lslocks \| grep {tmp_path}")
+        with refused, lock.data_lock(patience=0.3):
+            pass
+    with lock.data_lock():
+        pass
+
+
+NONCURRENT = {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}, "Status": "Enabled"}
+# name: (rules of a bucket's life cycle, the days after which versions of artifacts may go)
+RULES: dict[str, tuple[list[dict[str, Any]], int]] = {
+    "ours": ([{**NONCURRENT, "Filter": {"Prefix": ""}}], 30),
+    "of all artifacts": ([{**NONCURRENT, "Prefix": "art"}], 30),
+    "of some": ([{**NONCURRENT, "Filter": {"Prefix": "artifacts/7/"}}], 30),
+    "of something else": ([{**NONCURRENT, "Filter": {"Prefix": "logs/"}}], 0),
+    "not in force": ([{**NONCURRENT, "Status": "Disabled"}], 0),
+    "uploads alone": ([{"AbortIncompleteMultipartUpload": {}, "Status": "Enabled"}], 0),
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_how_long_a_bucket_keeps_versions(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    rules, days = RULES[case]
+    said = SimpleNamespace(ClientError=OSError)
+    monkeypatch.setitem(sys.modules, "botocore", SimpleNamespace(exceptions=said))
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", said)
+    made = object.__new__(bucket.Bucket)
+    made.name, made.prefix = "b", "artifacts"
+    made.client = SimpleNamespace(get_bucket_lifecycle_configuration=lambda **_: {"Rules": rules})
+    assert made.days() == days
+
+
+@pytest.mark.parametrize(("days", "good"), [("29", True), ("30", False)])
+def test_no_set_outlives_the_versions_that_it_names(days: str, good: bool) -> None:
+    made = object.__new__(run.Backup)
+    made.settings = {"MLFLOW_BACKUP_KEEP_DAYS": days}
+    if good:
+        made.see_time([{"days": 30}])
+        made.see_time([{"days": 0}])
+        return
+    with pytest.raises(sets.Trouble, match=r"mlflow_backup_keep_days is 30.* less than 30"):
+        made.see_time([{"days": 30}])

@@ -63,6 +63,34 @@ def test_no_other_directory_goes(place: str) -> None:
         gc.own_directory(run(place))
 
 
+HEX = "0123456789abcdef0123456789abcdef"
+MODEL = f"m-{HEX}"
+# name: (a version's run, its source, where its files are; the kind and id of what was deleted;
+# whether it must stay)
+COME_FROM: dict[str, tuple[list[str], str, str, bool]] = {
+    "its run": ([HEX, "elsewhere", ""], "run", HEX, True),
+    "a run of another name": (["fox", "", ""], "run", "fox", True),
+    "its source": (["", f"runs:/{HEX}/model", ""], "run", HEX, True),
+    "within a word": (["", f"s3://b/x-{HEX}f/model", ""], "run", HEX, True),
+    "where its files are": (["", "", f"mlflow-artifacts:/7/models/{MODEL}/artifacts"], "model",
+                            MODEL, True),
+    "a model by its id": (["", f"models:/{MODEL}", ""], "model", MODEL, True),
+    "a model within a word": (["", f"s3://b/x{MODEL}", ""], "model", MODEL, True),
+    "an experiment": (["", "mlflow-artifacts:/7/x/y", ""], "experiment", "7", True),
+    "another experiment": (["", "mlflow-artifacts:/77/x/y", ""], "experiment", "7", False),
+    "another run": ([HEX[::-1], f"runs:/{HEX[::-1]}/model", ""], "run", HEX, False),
+    "a run without a name": (["", "", ""], "run", HEX, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COME_FROM)
+def test_what_a_version_comes_from_stays(case: str) -> None:
+    row, kind, name, stays = COME_FROM[case]
+    thing = gc.Thing(kind, name, "n", "mlflow-artifacts:/7", 0, 7)
+    found = gc.Versions([["iris", "3", *row]]).of(thing)
+    assert found == ("version 3 of iris" if stays else "")
+
+
 # name: (variables, words that the one error must have)
 BAD_INPUT: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an age without a unit": (

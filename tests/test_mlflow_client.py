@@ -79,6 +79,7 @@ def test_everything_leads_to_the_server(play: Play, tmp_path: Path) -> None:
     found = exported(tmp_path / "client/activate")
     expected = {
         "MLFLOW_TRACKING_URI": "https://localhost",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "600",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         **dict.fromkeys(TRUST, f"{tmp_path}/client/ca-bundle.pem"),

@@ -200,12 +200,18 @@ def test_an_environment_that_is_broken(host: Host, mlflow: MLflow) -> None:
 @pytest.mark.parametrize(
     "status, expected, words",
     [
-        ('{"last_success": 1795500000, "error": "", "max_age_hours": 9}', [1, 32400, 1.7955e9], ""),
-        ('{"last_success": 1795500000, "error": "x", "max_age_hours": 1}', [0, 3600, 1.7955e9], ""),
-        ('{"last_success": null, "error": "x", "max_age_hours": 1}', [0, 3600, 0], "Backup"),
-        ('{"last_success": 7, "error": "", "max_age_hours": 0}', [1, None, 7], ""),
-        ("", [None, None, 0], "Backup"),
-        (None, [None, None, 0], ""),
+        (
+            '{"last_success": 1795500000, "error": "", "max_age_hours": 9, "damaged": 2}',
+            [1, 32400, 1.7955e9, 2], "",
+        ),
+        (
+            '{"last_success": 1795500000, "error": "x", "max_age_hours": 1}',
+            [0, 3600, 1.7955e9, 0], "",
+        ),
+        ('{"last_success": null, "error": "x", "max_age_hours": 1}', [0, 3600, 0, 0], "Backup"),
+        ('{"last_success": 7, "error": "", "max_age_hours": 0}', [1, None, 7, 0], ""),
+        ("", [None, None, 0, None], "Backup"),
+        (None, [None, None, 0, None], ""),
     ],
 )  # fmt: skip
 def test_backups(
@@ -216,7 +222,8 @@ def test_backups(
         host.backups.write_text(status)
     found, said = host.measure(**mlflow.settings)
     start = "mlflow_backup_"
-    ends = ["last_attempt_successful", "max_age_seconds", "last_success_timestamp_seconds"]
+    ends = ["last_attempt_successful", "max_age_seconds", "last_success_timestamp_seconds",
+            "damaged_files"]  # fmt: skip
     assert [found.pop(start + end, None) for end in ends] == expected
     assert not [name for name in found if name.startswith(start)]
     assert bool(words) == bool(said) and words in said

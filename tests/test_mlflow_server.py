@@ -275,6 +275,7 @@ def test_mutual_tls(render: Render, server: str) -> None:
         assert " --factory " in done.stdout
         assert done.stdout.endswith(" mlflow_ops.server.guard:application\n")
     else:
+        assert " --timeout 600 " in done.stdout  # a large artifact and a slow store
         assert done.stdout.endswith(" app\n")
 
 
@@ -400,6 +401,7 @@ STATES: dict[str, tuple[dict[str, object], bool]] = {
     "all is well": ({}, False),
     "a run was killed before the restart": ({"unread": True}, True),
     "systemd has not read the unit": ({"unit_changed": True}, True),
+    "its environment was made for another Python": ({}, True),
     "it never comes up": ({"state": "activating", "active": False}, True),
     "stopped": ({"state": "inactive", "active": False, "unit_changed": True}, False),
 }
@@ -410,7 +412,10 @@ def test_a_service_that_has_not_read_its_files_is_started_anew(tmp_path: Path) -
     usual = {"state": "active", "active": True, "unit_changed": False, "unread": False}
     hosts = {
         case.replace(" ", "_"): {
-            "__mlflow_server_found": {"units": {"mlflow.service": {**usual, **said}}},
+            "__mlflow_server_found": {
+                "units": {"mlflow.service": {**usual, **said}},
+                "unusable": {"/opt/mlflow/3": "Why."} if "Python" in case else {},
+            },
             "stale": stale,
         }
         for case, (said, stale) in STATES.items()

@@ -87,6 +87,11 @@ UNITS: dict[tuple[str, str], dict[str, str]] = {
         "SystemCallFilter": "@system-service @mount",
         "RemoveIPC": "no",
     },
+    ("mlflow-backup-verify.service", ""): {
+        "PrivateUsers": "no",
+        "CapabilityBoundingSet": "CAP_DAC_READ_SEARCH",
+        "RemoveIPC": "no",
+    },
     ("mlflow-backup-check.service", ""): {
         "PrivateNetwork": "yes",
         "RestrictAddressFamilies": "AF_UNIX",

@@ -28,6 +28,10 @@ options:
     description: When backups are made, as systemd writes it; V('') for never.
     type: str
     default: ''
+  verify_calendar:
+    description: When sets are verified, as systemd writes it; V('') for never.
+    type: str
+    default: ''
   postgresql_bin:
     description: A directory with C(pg_dump); V('') for what is on the PATH.
     type: str
@@ -99,6 +103,10 @@ calendar:
   description: What systemd says against O(calendar); V('') for nothing.
   returned: always
   type: str
+verify_calendar:
+  description: The same of O(verify_calendar).
+  returned: always
+  type: str
 """
 
 
@@ -110,6 +118,7 @@ def main() -> None:
             "playbook_called": {"default": "ops.mlflow.%s"},
             "target": text,
             "calendar": text,
+            "verify_calendar": text,
             "postgresql_bin": text,
         },
         supports_check_mode=True,

@@ -30,6 +30,8 @@ options:
         to be told. C(by) is a user with whose rights to look, where others may have put a link.
       - C(free), a list of paths.
       - C(installation), whether to tell what the record of what is installed says.
+      - C(keeps), with C(owner), C(file) and C(wanted), what M(ops.mlflow.places) is to compare. It
+        is no place for passwords.
       - C(keeps_addresses), whether to try if systemd can keep addresses from a unit.
       - C(machine), whether to tell how large the host is, and what it is called.
       - C(nginx), whether to look at Debian's nginx.
@@ -119,6 +121,10 @@ free_mb:
   description: By path, the room in MB in the nearest directory above it that there is.
   returned: if C(free) is asked for
   type: dict
+in_memory:
+  description: Of C(free), those in a file system that is memory.
+  returned: if C(free) is asked for
+  type: list
 installation:
   description: The record of what is installed, as M(ops.mlflow.installation) returns it; empty
     without a server.
@@ -139,6 +145,11 @@ memory_mb:
 mlflow:
   description: By environment, the version of MLflow in it; V('') for none.
   returned: if C(environments) are asked for
+  type: dict
+moved:
+  description: Of C(keeps), by name the places that differ from what is installed, with C(old) and
+    C(new).
+  returned: if C(keeps) is asked for
   type: dict
 names:
   description: The host's own names.
@@ -181,6 +192,10 @@ unresolved:
   description: Of C(resolve), the hosts that this one cannot resolve. A proxy would do it for us.
   returned: if C(resolve) is asked for
   type: list
+unusable:
+  description: Of C(environments), why its Python cannot use the MLflow that is in it, by path.
+  returned: if C(environments) are asked for
+  type: dict
 units:
   description: By name, the C(state) that systemd tells; whether the unit is C(active),
     C(enabled), or both, C(runs); whether its own files were changed since systemd read them,

@@ -31,6 +31,10 @@ options:
     description: Where to look for PostgreSQL's programs first; V('') for nowhere.
     type: str
     default: ''
+  keep_days:
+    description: How many days what earlier rollouts have left is kept; V(0) for ever.
+    type: int
+    default: 0
 author: The project's maintainers
 """
 
@@ -72,6 +76,17 @@ databases:
   returned: if there is a server
   type: list
   elements: dict
+readable:
+  description: Which of the databases can be read, and hold a schema of MLflow's.
+  returned: if there is a server
+  type: list
+  elements: str
+irreplaceable:
+  description: >-
+    Why what is saved of these could not be loaded again; V('') where it could, or where there is no
+    client of PostgreSQL to try it with.
+  returned: if there is a server
+  type: str
 pending:
   description: Whether a rollout is not finished.
   returned: if there is a server
@@ -84,6 +99,11 @@ postgresql_client:
   description: The major version of C(pg_dump); V(0) for none.
   returned: if there is a server
   type: int
+old:
+  description: What earlier rollouts have left, and nobody needs once this one has left a way back.
+  returned: if there is a server
+  type: list
+  elements: str
 """
 
 
@@ -95,6 +115,7 @@ def main() -> None:
             "playbook_called": {"default": "ops.mlflow.%s"},
             "state": {"required": True},
             "postgresql_bin": {"default": ""},
+            "keep_days": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )

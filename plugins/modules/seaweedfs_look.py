@@ -107,6 +107,7 @@ found:
     unread_keys: {description: Whether the service runs with older keys., type: bool}
     started: {description: "Whether all of O(units) run, now and at boot.", type: bool}
     gate: {description: Whether other hosts reach a port., type: bool}
+    moved: {description: "O(data_dir), where the service has another, by C(objects).", type: dict}
     amiss: {description: The paths of O(files) that are not as they should be., type: list}
 """
 

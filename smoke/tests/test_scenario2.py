@@ -1,14 +1,16 @@
+import argparse
 import os
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
 from mlflow_smoke import database, filestore
 from mlflow_smoke.names import PICTURE
+from mlflow_smoke.parts import Known
 from mlflow_smoke.report import CheckFailedError, Kind, Report
-from mlflow_smoke.scenario2 import look_at_files, look_at_rows
+from mlflow_smoke.scenario2 import compare, look_at_files, look_at_rows
 
 # The columns that the smoke reads, as in MLflow 2.22 and 3.17.
 SCHEMA = """
@@ -57,6 +59,23 @@ def served(run: Path) -> Path:
     for name in ("metrics", "params", "tags"):
         (run / name).rmdir()
     return run
+
+
+def test_people_may_work_meanwhile(file: Path, tmp_path: Path) -> None:
+    """Where it is said; what the smoke itself has left is found all the same."""
+    run = tmp_path / "artifacts/8/cafe"
+    run.mkdir(parents=True)
+    options = argparse.Namespace(database=file, artifacts=tmp_path / "artifacts", keep=False)
+    rows = database.counts(file)
+    before = {"rows": rows, "files": {}, "at": time.time()}
+    said = {**Report("scenario2", "here").document(), "before": before, "began": time.time(),
+            "experiment_id": "8", "run_id": "none"}  # fmt: skip
+    execute(file, "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = 'cafe'")
+    for others_work, run_id, good in ((False, "none", False), (True, "none", True),
+                                      (True, "cafe", False)):  # fmt: skip
+        options.others_work = others_work
+        with nullcontext() if good else pytest.raises(CheckFailedError):
+            compare(options, Known([{**said, "run_id": run_id}]), Report("scenario2", "here"))
 
 
 def test_what_is_deleted_is_not_counted_and_what_is_new_neither(file: Path) -> None:

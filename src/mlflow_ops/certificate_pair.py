@@ -20,6 +20,9 @@ def take(reload: Sequence[str], restart: Sequence[str]) -> str:
         command = ["systemctl", f"try-{verb}", "--", *units]
         if not units:
             continue
+        if verb == "restart":  # which is no crash: see units.start
+            forget = ["systemctl", "reset-failed", "--", *units]
+            subprocess.run(forget, capture_output=True, check=False)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode not in (0, NO_SUCH_UNIT):
             return done.stderr.strip() or f"{command} ended with {done.returncode}"

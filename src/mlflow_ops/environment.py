@@ -14,6 +14,7 @@ from typing import Any
 
 from . import any_python
 from .host.files import free_mb, nearest_parent
+from .host.mlflow import unusable
 
 
 class NoAnswer(Exception):
@@ -53,6 +54,8 @@ def first_damage(environment: Path, names: list[str]) -> str:
         environment: its directory.
         names: the projects that were installed, normalised.
     """
+    if why := unusable(environment):
+        return why
     infos = list(environment.glob("lib/python*/site-packages/*.dist-info"))
     missing = {*names} - {project(info.name) for info in infos}
     if missing:

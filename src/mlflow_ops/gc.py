@@ -24,7 +24,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -32,8 +32,13 @@ from urllib.parse import urlsplit
 
 from . import mlflow_internals as internals
 from .database.schema import refusal, status
-from .lock import data_lock
+from .lock import Held, data_lock
 from .settings import read_settings
+
+SOME = 1000  # of what is old, that are looked at together
+ID = re.compile(
+    "(?=([0-9a-f]{32}))"
+)  # of a run, or at the end of a model's: anywhere in an address
 
 # A part of what MLflow takes.
 AGE = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -89,6 +94,28 @@ def own_directory(thing: Thing) -> str:
     return f"{before}/{thing.id}"
 
 
+class Versions:
+    """What the versions of registered models come from: read once for many things."""
+
+    def __init__(self, rows: Iterable[Sequence[str]]) -> None:
+        self.places: dict[str, str] = {}
+        self.words: dict[str, str] = {}
+        for name, version, run, *places in rows:
+            words = f"version {version} of {name}"
+            self.words[run] = words
+            for place in places:
+                self.places[place] = words
+                self.words |= dict.fromkeys([*re.split("[/:]", place), *ID.findall(place)], words)
+        self.words.pop("", None)
+
+    def of(self, thing: Thing) -> str:
+        """Return the version that comes from a thing, or ''."""
+        if thing.kind == "experiment":
+            inside = f"{thing.place}/"
+            return next((words for place, words in self.places.items() if inside in place), "")
+        return self.words.get(thing.id) or self.words.get(thing.id.removeprefix("m-"), "")
+
+
 class Cleaner:
     """The databases and the artifact store of this host's service."""
 
@@ -104,32 +131,36 @@ class Cleaner:
         self.registry = internals.ENGINE.get()(settings.get("MLFLOW_REGISTRY_STORE_URI") or uri)
         self.before = int((time.time() - older_than.total_seconds()) * 1000)
 
-    def old(self, kind: str, only: Thing | None = None) -> Iterator[Thing]:
-        """Yield what was deleted long enough ago; or the one thing, where it still is."""
-        from sqlalchemy import inspect, text
-
-        if kind == "model" and not inspect(self.store.engine).has_table(
-            internals.OLD[kind].all.table
-        ):
-            return  # MLflow 2
-        values: dict[str, Any] = {"before": self.before}
-        query = internals.OLD[kind].one if only else internals.OLD[kind].all
-        if only:
-            values["id"] = only.experiment if kind == "experiment" else only.id
-        with self.store.engine.connect() as connection:
-            rows = connection.execute(text(query), values).fetchall()
-        for row in rows:
-            yield Thing(kind, str(row[0]), *row[1:])
-
-    def version(self, thing: Thing) -> str:
-        """Return the version of a registered model that comes from a thing, or ''."""
+    def rows(self, query: str, **values: Any) -> list[Any]:
+        """Return what the tracking database answers."""
         from sqlalchemy import text
 
-        inside = thing.place if thing.kind == "experiment" else thing.id
-        values = {"id": thing.id, "text": f"%{inside}{'/' * (thing.kind == 'experiment')}%"}
+        with self.store.engine.connect() as connection:
+            return [*connection.execute(text(query), {"before": self.before, **values})]
+
+    def old(self, kind: str) -> Iterator[list[Thing]]:
+        """Yield what was deleted long enough ago, some at a time."""
+        from sqlalchemy import inspect
+
+        query = internals.OLD[kind].all
+        if kind == "model" and not inspect(self.store.engine).has_table(query.table):
+            return  # MLflow 2
+        after: Any = -1 if kind == "experiment" else ""
+        while some := self.rows(query, after=after, some=SOME):
+            yield [Thing(kind, str(row[0]), *row[1:]) for row in some]
+            after = some[-1][0]
+
+    def still(self, thing: Thing) -> bool:
+        """Return whether a thing is still deleted, and that long ago."""
+        key = thing.experiment if thing.kind == "experiment" else thing.id
+        return bool(self.rows(internals.OLD[thing.kind].one, id=key))
+
+    def versions(self) -> Versions:
+        """Return what versions of registered models come from, now."""
+        from sqlalchemy import text
+
         with self.registry.connect() as connection:
-            row = connection.execute(text(internals.VERSIONS_FROM), values).first()
-        return f"version {row[1]} of {row[0]}" if row else ""
+            return Versions(map(tuple, connection.execute(text(internals.VERSIONS_FROM))))
 
     def remove_files(self, directory: str) -> None:
         """Remove a directory in the artifact store. Raises the store's errors, or Refused."""
@@ -157,24 +188,34 @@ class Cleaner:
         counted: Counter[str] = Counter()
         occupied: set[int] = set()  # experiments of what stays
         for kind in internals.OLD:
-            for thing in self.old(kind):
-                said = self.one(thing, dry_run, thing.experiment in occupied)
-                counted[said] += 1
-                if said in ("kept", "failed"):
-                    occupied.add(thing.experiment)
+            for things in self.old(kind):
+                versions = self.versions()
+                for thing in things:
+                    occupies = thing.experiment in occupied
+                    said = self.one(thing, dry_run, occupies, versions.of(thing))
+                    counted[said] += 1
+                    if said in ("kept", "failed"):
+                        occupied.add(thing.experiment)
         words = ", ".join(f"{number} {what}" for what, number in counted.items())
         print(f"{words or 'Nothing is that old'}.", flush=True)
         return counted["failed"]
 
-    def one(self, thing: Thing, dry_run: bool, occupied: bool) -> str:
-        """Remove one thing if it may go; say, and return, what happened to it."""
-        if version := self.version(thing):
+    def one(self, thing: Thing, dry_run: bool, occupied: bool, version: str) -> str:
+        """Remove one thing if it may go; say, and return, what happened to it.
+
+        Args:
+            thing: what somebody has deleted.
+            dry_run: say only what would happen.
+            occupied: something in its experiment stays.
+            version: that comes from it, if one does.
+        """
+        if version:
             said, why = "kept", f"{version} comes from it"
         elif thing.kind == "experiment" and occupied:
             said, why = "kept", "something in it stays"
         elif dry_run:
             said, why = "would go", ""
-        elif not any(self.old(thing.kind, thing)):
+        elif not self.still(thing):
             said, why = "kept", "it was restored just now"
         else:
             said, why = "gone", ""
@@ -205,7 +246,7 @@ def main() -> int:
     except PermissionError as error:
         print(f"mlflow-gc: {error.filename}: {error.strerror}. Use sudo.", file=sys.stderr)
         return 1
-    except Refused as error:
+    except (Refused, Held) as error:
         print(f"mlflow-gc: {error}", file=sys.stderr)
         return 1
     return 1 if failed else 0

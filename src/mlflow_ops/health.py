@@ -39,6 +39,7 @@ METRICS = {
     "mlflow_schema_current": "Whether a database has the schema that the installed MLflow needs.",
     "mlflow_backup_last_success_timestamp_seconds": "When the last good backup ended; 0: none did.",
     "mlflow_backup_last_attempt_successful": "Whether the last attempt at a backup was a good one.",
+    "mlflow_backup_damaged_files": "How many files of sets were found damaged or missing.",
     "mlflow_backup_max_age_seconds": "How old the last good backup may become.",
     "mlflow_certificate_expiry_timestamp_seconds": (
         "When the first of a file's certificates ends; 0 where it cannot be read."
@@ -144,6 +145,7 @@ def backup(status: Path) -> Samples:
         yield "mlflow_backup_last_attempt_successful", {}, not last["error"]
         if last["max_age_hours"]:
             yield "mlflow_backup_max_age_seconds", {}, last["max_age_hours"] * 3600
+        yield "mlflow_backup_damaged_files", {}, last.get("damaged", 0)
         success = float(last["last_success"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         if not isinstance(error, FileNotFoundError):  # there was none yet

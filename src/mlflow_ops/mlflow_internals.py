@@ -507,8 +507,8 @@ SCHEMAS = {
         ),
     ),
 }  # fmt: skip
-# What pg_dump takes for all of these tables.
-REVISION_TABLES = "alembic_version*"
+# All of these tables, as a pattern of Python's.
+REVISION_TABLES = r"alembic_version\w*"
 
 ENGINE: Name[Callable[[str], Any]] = Name(
     "mlflow.store.db.utils:create_sqlalchemy_engine_with_retry",
@@ -563,13 +563,56 @@ def _counts(schema: str, *tables: str, **newer: str) -> dict[str, Statement]:
     }  # fmt: skip
 
 
-# What a copy's manifest counts: the tables that people would miss.
+# What a copy's manifest counts, and a question names: the tables that people would miss.
 COUNTED = {
     "tracking": _counts(
         "tracking", "experiments", "runs", "params", "metrics", "tags", "registered_models",
-        "model_versions", logged_models="3",
+        "model_versions", "trace_info", logged_models="3",
+        **dict.fromkeys(
+            ("evaluation_datasets", "scorers", "label_schemas", "review_queues", "issues",
+             "endpoints", "model_definitions", "secrets", "guardrails", "budget_policies",
+             "mcp_servers", "webhooks"), "3",
+        ),
     ),
     "auth": _counts("auth", "users"),
+}  # fmt: skip
+# What MLflow makes by itself in an empty database: an experiment, and the administrator.
+OF_ITSELF = {"experiments": 1, "users": 1}
+
+
+def of_people(counts: dict[str, int]) -> dict[str, int]:
+    """Return of a database's counts what people made; nothing where it is empty."""
+    rest = {name: count - OF_ITSELF.get(name, 0) for name, count in counts.items()}
+    return {name: count for name, count in rest.items() if count > 0}
+
+
+# By which one knows a database again.
+NEWEST_RUNS = Statement("SELECT run_uuid FROM runs ORDER BY start_time DESC LIMIT 20", table="runs")
+HAS_RUN = Statement("SELECT 1 FROM runs WHERE run_uuid = ?", table="runs")
+
+
+def _with_files(tags: str) -> Statement:
+    """Return how to ask for the newest runs with artifacts, which only some tags tell."""
+    return Statement(
+        "SELECT r.run_uuid, r.artifact_uri FROM runs r WHERE r.lifecycle_stage = 'active'"  # noqa: S608
+        f" AND EXISTS (SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key IN ({tags}))"
+        " ORDER BY r.start_time DESC LIMIT 10",
+        table="tags",
+    )
+
+
+# The newest things that have files: name and address. MLflow 3 keeps a run's models apart from it.
+HAVING_FILES = {
+    True: (
+        Statement(
+            "SELECT model_id, artifact_location FROM logged_models"
+            " WHERE lifecycle_stage = 'active' AND status = 2"
+            " ORDER BY creation_timestamp_ms DESC LIMIT 10",
+            table="logged_models", since="3",
+        ),
+        _with_files("'mlflow.loggedArtifacts', 'mlflow.loggedImages'"),
+    ),
+    False: (_with_files("'mlflow.loggedArtifacts', 'mlflow.log-model.history'"),),
 }  # fmt: skip
 
 LOCATIONS = Statement(
@@ -640,15 +683,20 @@ USER_MADE = Statement(
 
 # What was logged: server/reset.py -----------------------------------------------------------------
 
-# What people log, and what they call it. Default is MLflow's own experiment.
+# What a reset deletes, but for what belongs to a run: what people call it. Default is MLflow's own.
+_CALLED = {
+    "trace_info": "traces", "endpoints": "gateway endpoints", "secrets": "gateway keys",
+    "model_definitions": "gateway models",
+}  # fmt: skip
 LOGGED = {
     "experiments": Statement(
         "SELECT count(*) FROM experiments WHERE experiment_id <> 0", table="experiments"
     ),
-    "runs": COUNTED["tracking"]["runs"],
-    "logged models": COUNTED["tracking"]["logged_models"],
-    "registered models": COUNTED["tracking"]["registered_models"],
-    "traces": Statement("SELECT count(*) FROM trace_info", table="trace_info"),
+    **{
+        _CALLED.get(name, name.replace("_", " ")): query
+        for name, query in COUNTED["tracking"].items()
+        if name not in ("experiments", "params", "metrics", "tags")
+    },
 }
 GRANTS_FORGOTTEN = Statement(
     "DELETE FROM role_permissions WHERE resource_pattern <> '*' AND resource_type <> 'workspace'",
@@ -720,7 +768,8 @@ class Old(NamedTuple):
     """How to ask for what was deleted long enough ago.
 
     Attributes:
-        all: for each: id, name, place of the files, time of deletion, experiment.
+        all: for each: id, name, place of the files, time of deletion, experiment; so many that come
+            after an id.
         one: the same of one, by its id.
     """
 
@@ -730,7 +779,9 @@ class Old(NamedTuple):
 
 def _old(query: str, key: str, table: str, since: str = "") -> Old:
     return Old(
-        Statement(query, table=table, since=since),
+        Statement(
+            f"{query} AND {key} > :after ORDER BY {key} LIMIT :some", table=table, since=since
+        ),
         Statement(f"{query} AND {key} = :id", table=table, since=since),
     )
 
@@ -770,9 +821,8 @@ SELECT experiment_id, name, artifact_location, last_update_time, experiment_id F
 }
 VERSIONS_FROM = Statement(
     """
-SELECT name, version FROM model_versions
- WHERE coalesce(current_stage, '') <> 'Deleted_Internal'
-   AND (run_id = :id OR source LIKE :text OR storage_location LIKE :text)
+SELECT name, version, coalesce(run_id, ''), coalesce(source, ''), coalesce(storage_location, '')
+  FROM model_versions WHERE coalesce(current_stage, '') <> 'Deleted_Internal'
 """,
     table="model_versions",
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,44 @@ from . import installation
 from .host.files import free_mb
 from .settings import read_file
 
+MODELS = Path(
+    "/var/lib/mlflow-models/deployments"
+)  # a served model's link leads to what it runs in
 
-def databases(tools: Path, python: Path, user: str, told: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the databases' states, as the installed MLflow sees them; [] if it does not answer."""
-    command = ["runuser", f"--user={user}", "--", str(python), "-Es", str(tools)]
-    try:
-        said = subprocess.run(
-            [*command, "database", "status"],
-            cwd="/", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
-            env={"PATH": os.environ["PATH"], **told},
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
+
+class Databases:
+    """The databases, as the installed MLflow sees them.
+
+    Args:
+        tools: the directory of the programs.
+        here: what is installed.
+        path: a directory of PostgreSQL's programs, before those of the host; or ''.
+    """
+
+    def __init__(self, tools: Path, here: installation.Installation, path: str) -> None:
+        runuser = ["runuser", f"--user={here.user}", "--"]
+        self.command = [*runuser, str(here.python), "-Es", str(tools), "database"]
+        path = os.pathsep.join(filter(None, [path, os.environ["PATH"]]))
+        self.environment = {"PATH": path, **read_file(here.settings)}
+
+    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the program. Raises OSError."""
+        return subprocess.run(
+            [*self.command, *words], cwd="/", env=self.environment, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return their states; [] if it does not answer."""
+        with contextlib.suppress(OSError):
+            if not (done := self.ask("status")).returncode:
+                return list(json.loads(done.stdout)["databases"])
         return []
-    return list(json.loads(said)["databases"])
+
+    def irreplaceable(self, kinds: list[str]) -> str:
+        """Return why what is saved of these could not be loaded again; or ''. Raises OSError."""
+        done = self.ask("replaceable", "--only", ",".join(kinds))
+        return "\n".join(done.stderr.strip().splitlines()[-5:]) if done.returncode else ""
 
 
 def postgresql_client(directory: str) -> int:
@@ -53,13 +80,56 @@ def not_ready(tools: Path) -> str:
     return done.stdout.strip() if done.returncode else ""
 
 
-def look(tools: str, state: str, postgresql_bin: str) -> dict[str, Any]:
+def old(state: Path, here: installation.Installation, days: int) -> list[str]:
+    """Return what earlier switches have left and nobody needs once there is a newer way back.
+
+    Databases that were saved, artifacts that were replaced, environments that serve no more.
+
+    Args:
+        state: where the databases are saved.
+        here: what is installed.
+        days: how long each of them is kept; 0 is for ever.
+    """
+    if not days:
+        return []
+    before = time.time() - days * 24 * 3600
+    limit = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(before))
+    saved = sorted(state.glob("2*T*Z-*"))
+    gone = [path for path in saved if path.name < limit]
+    replaced = [Path(f"{here.artifacts}.before-{path.name}") for path in gone]
+    current = Path(here.environment)
+    # What was saved and stays can be served by the version that it is of; so can a model.
+    needed = {current.resolve(), *(link.resolve() for link in MODELS.glob("*/environment"))}
+    versions = {path.name.partition("-")[2] for path in saved if path not in gone}
+    environments = [
+        path.parent
+        for path in current.parent.glob("[0-9]*-*/.complete")
+        if path.stat().st_mtime < before
+        and path.parent.resolve() not in needed
+        and path.parent.name.rpartition("-")[0] not in versions
+        and not in_use(path.parent)
+    ]
+    found = [*gone, *(path for path in replaced if os.path.lexists(path)), *sorted(environments)]
+    return [str(path) for path in found]
+
+
+def in_use(path: Path) -> bool:
+    """Return whether a process has loaded something below a directory."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if f"{path}/" in (process / "maps").read_text(errors="replace"):
+                return True
+    return False
+
+
+def look(tools: str, state: str, postgresql_bin: str, keep_days: int) -> dict[str, Any]:
     """Return what there is; of a host without a server only that, as `installed`.
 
     Args:
         tools: the directory of the programs, or a link to it.
         state: a directory, which need not exist.
         postgresql_bin: where to look for PostgreSQL's programs first; '' for nowhere.
+        keep_days: how long what earlier ones have left is kept; 0 is for ever.
 
     Raises NotInstalled, OSError without a server.
     """
@@ -72,13 +142,22 @@ def look(tools: str, state: str, postgresql_bin: str) -> dict[str, Any]:
         "earlier": plan and (programs.parent / "switch.py").exists(),
     }
     if found["installed"]:
-        told = read_file(here.settings)
+        databases = Databases(programs, here, postgresql_bin)
+        states, client = databases.status(), postgresql_client(postgresql_bin)
+        readable = [one["kind"] for one in states if one.get("revision")]
+        newest = max((one.get("server", 0) for one in states), default=0)
         found.update(
             serves=os.readlink(current),
             ready=not_ready(programs),
-            databases=databases(programs, here.python, here.user, told),
+            databases=states,
+            readable=readable,
+            # What has no client yet, or one that is too old, is for the role to see to first.
+            irreplaceable=databases.irreplaceable(readable)
+            if client >= newest and readable
+            else "",
             pending=plan,
             free_mb=free_mb(state),
-            postgresql_client=postgresql_client(postgresql_bin),
+            postgresql_client=client,
+            old=old(Path(state), here, keep_days),
         )
     return found

@@ -78,6 +78,11 @@ def look(asked: Asked) -> dict[str, Any]:
         {
             "files": asked.files,
             "free": [asked.data_dir],
+            "keeps": {
+                "owner": "store",
+                "file": f"/etc/systemd/system/{asked.unit}",
+                "wanted": {"objects": asked.data_dir},
+            },
             "ports": [{"port": number, "ours": ours} for number in numbers],
             "tools": asked.tools,
             "units": read,
@@ -108,6 +113,7 @@ def look(asked: Asked) -> dict[str, Any]:
         "started": all(seen["units"][unit]["runs"] for unit in asked.units),
         "gate": Path("/etc/systemd/system", f"{asked.gate}.socket").exists(),
         "amiss": seen["amiss"],
+        "moved": seen["moved"],
     }
 
 

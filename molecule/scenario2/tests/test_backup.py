@@ -91,7 +91,7 @@ for _ in range(30):
 
 # What everything is put back to.
 REMOVE = f"""
-systemctl disable --quiet --now mlflow-backup.timer mlflow-backup-check.timer
+cd /etc/systemd/system; systemctl disable --quiet --now mlflow-backup*.timer
 rm -rf {TARGET} /var/lib/mlflow-backup /etc/mlflow/backup.* /root/fetched* /root/look.py /tmp/stop
 rm -f /etc/systemd/system/mlflow-backup* /etc/systemd/system/tell@.service /run/told
 rm -f /usr/local/sbin/mlflow-backup
@@ -140,7 +140,7 @@ def test_the_first_is_whole_and_the_next_copies_nothing_again(root: Run, backups
     first, second = listed(root)[-2:]
     assert first["added"] > second["added"] == second["databases"]["tracking"]["bytes"]
     assert first["artifacts_count"] == second["artifacts_count"] > 5
-    assert root(f"find {TARGET}/{second['set']} -type f -path '*artifacts*'") == ""
+    assert root(f"find {TARGET}/{second['set']} -type f -path '*/artifacts/*'") == ""
     assert root("mlflow-backup verify").count("is whole") >= 2  # else it fails
     status = json.loads(root("cat /var/lib/mlflow-backup/status.json"))
     assert status["set"] == second["set"] and not status["error"]
@@ -148,7 +148,7 @@ def test_the_first_is_whole_and_the_next_copies_nothing_again(root: Run, backups
 
 
 def test_units_are_as_closed_as_the_table_says(root: Run) -> None:
-    units = ("", "-check", "-drill", "-sandbox@restore")
+    units = ("", "-check", "-verify", "-drill", "-sandbox@restore")
     assert exposed(root, *(f"mlflow-backup{unit}.service" for unit in units)) == {}
 
 
@@ -182,10 +182,30 @@ def test_damage_is_named_and_refused(root: Run) -> None:
         assert f"{newest} is damaged" in said
         assert f"{file.removeprefix(TARGET + '/')} is missing or damaged" in said
         said = fails(root, f"mlflow-backup fetch {newest} /root/fetched")
-        assert "MLmodel" in said and "Nothing was fetched" in said
+        assert "MLmodel" in said and "Nothing was fetched" in said and "--without 1" in said
         assert root("ls -d /root/fetched /root/fetched.* 2>/dev/null || true") == ""
+        whole = listed(root)[-1]["artifacts_count"]
+        found = json.loads(root(f"mlflow-backup fetch --without 1 {newest} /root/fetched"))
+        assert found["artifacts_count"] == whole - 1
+        count = root("find /root/fetched/artifacts -type f | wc -l; rm -r /root/fetched")
+        assert int(count) == whole - 1
+        fails(root, "systemctl start mlflow-backup-verify")
+        root("sleep 1; grep mlflow-backup-verify /run/told; systemctl reset-failed")
+        # Copied anew, and mended.
+        root("systemctl start mlflow-backup; systemctl start mlflow-backup-verify")
+        assert root(f"cmp '{file}' /root/fetched-file") == ""
     finally:
         root(f"cp /root/fetched-file '{file}'; rm /root/fetched-file; mlflow-backup verify")
+
+
+def test_a_target_that_is_not_there_is_not_written_to(root: Run) -> None:
+    root(f"mv {TARGET} {TARGET}.kept; mkdir -m 700 {TARGET}")
+    try:
+        fails(root, "systemctl start mlflow-backup")
+        assert "not mounted" in root("journalctl --sync; journalctl -u mlflow-backup -n 5 -o cat")
+        assert root(f"ls -A {TARGET}") == ""
+    finally:
+        root(f"rmdir {TARGET}; mv {TARGET}.kept {TARGET}; systemctl reset-failed")
 
 
 def test_one_that_was_killed_is_none(root: Run) -> None:
@@ -201,7 +221,9 @@ def test_one_that_was_killed_is_none(root: Run) -> None:
     assert "mlflow-backup.service" in root("cat /run/told")
     root("systemctl reset-failed mlflow-backup; systemctl start mlflow-backup")
     stamps = {one["set"] for one in listed(root)}
-    assert set(root(f"ls {TARGET}").split()) == stamps, "what it left is gone"
+    assert set(root(f"ls {TARGET}").split()) == {*stamps, "mlflow-backup.target"}, (
+        "what it left is gone"
+    )
     root(f"rm -r {new}")
 
 
@@ -273,7 +295,12 @@ def test_a_drill_passes_and_leaves_nothing(root: Run, play: Run) -> None:
                   "the same files as the running service's; 3 predictions are equal"):  # fmt: skip
         assert words in said
     assert json.loads(root("cat /var/lib/mlflow-backup/drill.json"))["passed"]
-    assert root("ls /var/lib/mlflow-backup").split() == ["drill.json", "lock", "status.json"]
+    assert root("ls /var/lib/mlflow-backup").split() == [
+        "damaged.json",
+        "drill.json",
+        "lock",
+        "status.json",
+    ]
 
 
 def test_a_drill_notices_a_changed_model_and_a_killed_one_leaves_nothing(root: Run) -> None:

@@ -18,8 +18,12 @@ def as_root(ssh: Run) -> Run:
 
 
 @pytest.fixture
-def refuse(as_root: Run, refused: Run) -> Iterator[Run]:
-    """Run scenario 2, see it fail, and return the error in one line."""
+def refuse(as_root: Run, refused: Run, variables: dict[str, str]) -> Iterator[Run]:
+    """Run scenario 2, see it fail, and return the error in one line.
+
+    Where the data would be left behind, that is meant.
+    """
+    meant = {"mlflow_server_move_confirm": variables["name"]}
 
     def state() -> str:
         return as_root(
@@ -28,7 +32,8 @@ def refuse(as_root: Run, refused: Run) -> Iterator[Run]:
         )
 
     before = state()
-    yield lambda **extra: refused("scenario2.yml", "--skip-tags", "smoke", user="ops", **extra)
+    smokeless = ("scenario2.yml", "--skip-tags", "smoke")
+    yield lambda **extra: refused(*smokeless, user="ops", **{**meant, **extra})
     assert state() == before
     as_root(f"mountpoint -q {PLACE} && umount {PLACE}; rm -rf {PLACE} /mnt/a")
 
@@ -75,6 +80,21 @@ def test_a_full_disk(as_root: Run, refuse: Run, full: str, words: list[str]) -> 
     for word in words:
         assert word in error
     assert as_root(f"find {PLACE} -type f") == ""
+
+
+def test_a_place_that_leads_away_from_the_data(as_root: Run, refuse: Run) -> None:
+    """Both places are said, what is in them, and the way of either."""
+    ask = "curl -sS --fail-with-body http://localhost:5000/api/2.0/mlflow/experiments"
+    made = as_root(ask + '/create --json "{\\"name\\": \\"left-behind\\"}"')
+    number = "".join(filter(str.isdigit, made))
+    as_root(ask + f'/delete --json "{{\\"experiment_id\\": \\"{number}\\"}}"')
+    error = refuse(mlflow_server_state_dir=PLACE, mlflow_server_move_confirm="")
+    for word in (
+        "sqlite:////var/lib/mlflow/mlflow.db (experiments ", f"{PLACE}/mlflow.db (not there)",
+        "by mlflow_server_state_dir", "systemctl stop mlflow", "-e mlflow_server_move_confirm=",
+        "Nothing was changed",
+    ):  # fmt: skip
+        assert word in error
 
 
 def test_an_unknown_version(refuse: Run) -> None:

@@ -48,6 +48,12 @@ relay=$!; trap 'kill $relay' EXIT
 until curl -s -o /dev/null http://localhost:5011/health; do sleep 0.1; done
 """
 
+GONE = f"""runuser -u mlflow -- python3 - <<'END_OF_PYTHON'
+import sqlite3
+with sqlite3.connect("{STATE}/mlflow.db") as database:
+    database.execute(\"\"\"{{}}\"\"\")
+END_OF_PYTHON"""
+
 CASES = {
     "a refused name": Case(
         ["refuses the name team.example.com:5000", "mlflow_server_allowed_hosts", "group_vars"],
@@ -85,6 +91,19 @@ CASES = {
         ["is no directory here"],
         f"mv {STATE}/artifacts_local {STATE}/away",
         f"mv {STATE}/away {STATE}/artifacts_local",
+    ),
+    "artifacts of a model that are elsewhere": Case(
+        ["these have no file in /var/lib/mlflow/artifacts_local: m-gone.", "playbooks/restore.yml"],
+        GONE.format(
+            "insert into logged_models values ('m-gone', 0, 'm', 'mlflow-artifacts:/0/gone', "
+            "9e12, 9e12, 2, 'active', null, null, null)"
+        ),
+        GONE.format("delete from logged_models where model_id = 'm-gone'"),
+    ),
+    "another Python under the environment": Case(
+        ["bin/python is python3.13 now, and its packages are not for that", "scenario2.yml makes"],
+        "mv /opt/mlflow/current/lib/python3.13 /opt/mlflow/current/lib/python3.2",
+        "mv /opt/mlflow/current/lib/python3.2 /opt/mlflow/current/lib/python3.13",
     ),
     "an older schema": Case(
         [

@@ -105,6 +105,13 @@ def test_a_healthy_host_is_quiet(healthy: str, root: Run, tmp_path: Path) -> Non
             "Put an artifact: HTTP 500",
         ),
         (backup(30), backup(1), {"MlflowBackupTooOld"}, ""),
+        (backup(-2), backup(1), {"MlflowBackupTooOld"}, ""),
+        (
+            f"sed -i 's/{{/{{\"damaged\": 1, /' {BACKUP}/status.json",
+            backup(1),
+            {"MlflowBackupDamaged"},
+            "",
+        ),
         (backup(20, "no room"), backup(1), {"MlflowBackupFailed"}, ""),
         (f"rm {BACKUP}/status.json", backup(1), {"MlflowBackupNever"}, ""),
         (

@@ -216,4 +216,29 @@ def test_second_run_restarts_nothing_and_a_changed_variable_once(root: Run, play
          mlflow_server_port="5010")  # fmt: skip
     said = root(f"journalctl -u mlflow --no-pager -o cat --since=@{since}")
     assert said.count("Started mlflow.service") == 1
+
+    # Somebody tries much: that is no crash. (systemd refuses more than five starts.)
+    root("for i in 1 2 3 4 5; do systemctl restart mlflow || true; done")
+    play("scenario2.yml", "--skip-tags", "smoke", user="ops")
+    until_ready(root)
+
+
+# By systemd, before anything of ours runs.
+REFUSE = """
+mkdir /run/systemd/system/mlflow.service.d
+printf '[Unit]\\nAssertPathExists=/nowhere\\n' > /run/systemd/system/mlflow.service.d/no.conf
+"""
+
+
+def test_a_start_that_systemd_refuses_is_said_in_its_words(
+    root: Run, refused: Run, play: Run
+) -> None:
+    """The journal has the words of a good start."""
+    root(REFUSE)
+    try:
+        said = refused("scenario2.yml", "--skip-tags", "smoke", user="ops",
+                       mlflow_server_port="5010")  # fmt: skip
+    finally:
+        root("rm -r /run/systemd/system/mlflow.service.d; systemctl daemon-reload")
+    assert "Assertion failed" in said and "is ready" not in said
     play("scenario2.yml", "--skip-tags", "smoke", user="ops")

@@ -200,8 +200,11 @@ def test_with_its_name_no_trace_is_left(
     error = refused("uninstall.yml", user="ops", mlflow_uninstall_data="yes")
     assert f"this installation is called {variables['name']}" in error
     before = root(f"runuser -u mlflow -- sh -euc '{LINK}'; {LOOK}")
+    sets = "/var/backups/mlflow"
+    root(f"mkdir -p {sets}/20260101T000000Z/artifacts; touch {sets}/key.json {sets}/of-somebody")
     for changed in (True, False):
         said = play("uninstall.yml", user="ops", mlflow_uninstall_data=variables["name"])
         assert ("changed=0" in said) != changed
     assert root(f"{LOOK}; rm -r /root/canary") == before
+    assert root(f"ls {sets}; rm -r {sets}") == "of-somebody\n"
     assert traces(root, variables["name"].partition("-")[0]) == set()

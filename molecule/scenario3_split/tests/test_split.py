@@ -202,6 +202,56 @@ def test_artifacts_go_straight_to_the_store(lab: Lab) -> None:
     assert seen == {"same": True, "hosts": [f"GET {store}", f"PUT {store}"]}
 
 
+WRITE = """
+import json, sys
+import mlflow
+number = mlflow.set_experiment("brought-back").experiment_id
+found = mlflow.MlflowClient().search_runs([number])
+with mlflow.start_run(run_id=found[0].info.run_id if found else None):
+    mlflow.log_text(sys.argv[1], "a.txt")
+    mlflow.log_metric("length", len(sys.argv[1]))
+print(json.dumps(0))
+"""
+
+THERE = """
+import json
+import mlflow
+number = mlflow.set_experiment("brought-back").experiment_id
+[run] = mlflow.MlflowClient().search_runs([number])
+text = mlflow.artifacts.load_text(run.info.artifact_uri + "/a.txt")
+print(json.dumps([text, run.data.metrics["length"]]))
+"""
+
+ENDED = """
+cat /var/lib/mlflow-switch/state.json; echo
+systemctl show --property ExecMainStartTimestamp --timestamp=unix --value mlflow | tr -d @
+"""
+
+
+def test_a_restore_of_two_servers(lab: Lab) -> None:
+    """What it replaces, database and S3, comes back; and who follows serves when that is over."""
+    backup: dict[str, Any] = {
+        "mlflow_backup_target": "/srv/backups",
+        "mlflow_backup_on_calendar": "",
+    }
+    lab.python(CLIENT, "ada", WRITE, "old")
+    lab.play("backup.yml", **backup)
+    lab.python(CLIENT, "ada", WRITE, "newer")
+    asked: dict[str, Any] = {**backup, "mlflow_restore_confirm": SERVERS[0]}
+    wrong = ["--settings", "/nowhere"]
+    said = " ".join(lab.play("restore.yml", code=2, **asked, smoke_arguments=wrong).split())
+    assert "failed while the new version was on trial" in said
+    assert "The server that leads has put it back" in said
+    assert lab.python(CLIENT, "ada", THERE) == ["newer", 5]
+    lab.play("restore.yml", **asked)
+    assert lab.python(CLIENT, "ada", THERE) == ["old", 3]
+    leader, follower = (lab.root(host, ENDED).split("\n") for host in SERVERS)
+    assert json.loads(leader[0])["phase"] == json.loads(follower[0])["phase"] == "confirmed"
+    assert float(follower[1]) >= int(json.loads(leader[0])["ended_at"])
+    for host in SERVERS:
+        lab.root(host, "mlflow-ready")
+
+
 @pytest.fixture
 def given(lab: Lab, tmp_path: Path) -> dict[str, Any]:
     """The same database and bucket as a team's own: no host for them, but variables."""
@@ -253,7 +303,7 @@ def test_what_the_team_gave_does_not_work(
     """The first attempt with these very credentials is answered in a sentence; nothing moves."""
     state = "systemctl show --property InvocationID mlflow; sha256sum /etc/mlflow/*"
     before = [lab.root(host, state) for host in SERVERS]
-    wrong = {**given, variable: value}
+    wrong = {**given, variable: value, "mlflow_server_move_confirm": SERVERS[0]}
     said = lab.play("scenario3.yml", "--limit", "mlflow_servers", code=2, **wrong)
     error = " ".join(said.rpartition("fatal:")[2].split())
     for word in words:

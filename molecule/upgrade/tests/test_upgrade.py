@@ -57,6 +57,15 @@ def serves(lab: Lab, host: str) -> str:
     return lab.root(host, f'mlflow-ready >/dev/null; python3 -c "{ask}"').strip()
 
 
+# What others have in MLflow's database, as monitoring and people who search do.
+OTHERS = """
+runuser -u postgres -- psql --quiet mlflow \\
+  -c 'CREATE EXTENSION IF NOT EXISTS pg_trgm; CREATE EXTENSION IF NOT EXISTS pg_stat_statements' \\
+  -c 'CREATE SCHEMA IF NOT EXISTS bi; CREATE TABLE IF NOT EXISTS bi.seen ()' \\
+  -c 'CREATE INDEX IF NOT EXISTS fast ON tags USING gin (value gin_trgm_ops)'
+"""
+
+
 @pytest.fixture(scope="module")
 def before(lab: Lab) -> Callable[[str], dict[str, Any]]:
     """What a host's server tells before any upgrade; a data scientist has logged it."""
@@ -67,6 +76,8 @@ def before(lab: Lab) -> Callable[[str], dict[str, Any]]:
             assert OLD in lab.ssh(host, "readlink /opt/mlflow/current")
             if "iris-classifier" not in lab.program(host, "snapshot", "sudo python3"):
                 as_person(lab, host, "populate")
+            if host == POSTGRESQL:
+                lab.root(host, OTHERS)
             known[host] = snapshot(lab, host)
             assert len(known[host]["runs"]) == 5
             assert len(known[host]["models"]["iris-classifier"]["versions"]) == 4
@@ -355,3 +366,23 @@ def test_a_restore_brings_no_unguarded_version(lab: Lab, host: str) -> None:
     assert "Nothing was changed" in said and "changed=0" in said
     assert lab.root(host, "ls -A /opt/mlflow") == before
     assert serves(lab, host) == NEW
+
+
+@pytest.mark.parametrize("host", [SQLITE])
+def test_what_an_upgrade_saved_comes_back_with_its_keys(
+    lab: Lab, before: Callable[..., Any], host: str
+) -> None:
+    """They were changed since. And what is older than a month goes, after it was named."""
+    state, keys = "/var/lib/mlflow-switch", "/etc/mlflow/secrets.env"
+    saved = lab.root(host, f"ls -d {state}/*/ | tail -1").strip()
+    known = lab.root(host, f"sha256sum < {keys}")
+    lab.root(host, f"sed -i 's/^MLFLOW_FLASK_.*=/&x/' {keys}; mkdir {state}/20200101T000000Z-{OLD}")
+    assert lab.root(host, f"sha256sum < {keys}") != known
+    said = lab.play(
+        "restore.yml", "--limit", host, "--skip-tags", "smoke", mlflow_version=NEW,
+        mlflow_restore_saved=saved, mlflow_restore_confirm=host,
+    )  # fmt: skip
+    assert f"{state}/20200101T000000Z-{OLD}" in said
+    assert lab.root(host, f"ls {state}; sha256sum < {keys}").endswith(known)
+    assert "20200101" not in lab.root(host, f"ls {state}")
+    assert snapshot(lab, host) == before(host)

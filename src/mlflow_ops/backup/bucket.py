@@ -1,11 +1,16 @@
 """The service's bucket, by the service's own means: its settings, its key, boto3.
 
-  versions [--any]    print the present version of each object as JSON; --any: only see that it may
-  check               print what is wrong with the versions on standard input, as JSON
-  fetch DIR           bring the versions on standard input into a directory
+  versions [--any]    print the present version of each object; --any: only see that it may, and
+                      print for how many days older versions are kept, where that is known
+  check               print what is wrong with the versions on standard input
+  fetch DIR           bring the versions on standard input into a directory; print what is wrong
   put DIR             put the files on standard input, which are in a directory, as MLflow would
+  exchange SET KEPT   put those of a fetched set that EXCHANGE lists, in the place of what is there,
+                      which is brought into a directory first
+  back KEPT           put back what an exchange has brought there
 
-Run with MLflow's Python, which has boto3.
+What it reads and prints are JSON objects, one a line, so that a million of them are no more memory
+than a few: {"path", "why"} is what is wrong. Run with MLflow's Python, which has boto3.
 """
 
 from __future__ import annotations
@@ -15,12 +20,18 @@ import hashlib
 import json
 import os
 import sys
+import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..settings import read_settings
+from .index import parts
+
+# Of a fetched set: what the bucket has otherwise (`over`), and what it had not and has got since.
+EXCHANGE = "exchange.jsonl"
 
 
 class Bucket:
@@ -49,27 +60,49 @@ class Bucket:
         """Return an artifact's key."""
         return f"{self.prefix}/{path}" if self.prefix else path
 
-    def versions(self) -> list[dict[str, Any]]:
-        """Return the present version of each object."""
+    def versions(self) -> Iterator[dict[str, Any]]:
+        """Yield the present version of each object."""
         pages = self.client.get_paginator("list_object_versions").paginate(
             Bucket=self.name, Prefix=self.key("")
         )
-        return [
-            {
-                "path": version["Key"][len(self.key("")) :],
-                "size": version["Size"],
-                "modified": version["VersionId"],
-                "sha256": version["ETag"].strip('"'),
-            }
-            for page in pages
-            for version in page.get("Versions", [])
-            if version["IsLatest"] and not version["Key"].endswith("/")
-        ]
+        for page in pages:
+            for version in page.get("Versions", []):
+                if version["IsLatest"] and not version["Key"].endswith("/"):
+                    yield {
+                        "path": version["Key"][len(self.key("")) :],
+                        "size": version["Size"],
+                        "modified": version["VersionId"],
+                        "sha256": version["ETag"].strip('"'),
+                    }
 
     def keeps_versions(self) -> bool:
         """Return whether the bucket keeps what is overwritten or deleted."""
         answer = self.client.get_bucket_versioning(Bucket=self.name)
         return bool(answer.get("Status") == "Enabled")
+
+    def days(self) -> int:
+        """Return after how many days a version that is not the present one goes; 0: unknown."""
+        from botocore.exceptions import ClientError
+
+        try:
+            found = self.client.get_bucket_lifecycle_configuration(Bucket=self.name)
+        except ClientError:  # there is none, or this key may not ask
+            return 0
+        return min(
+            (
+                int(rule["NoncurrentVersionExpiration"]["NoncurrentDays"])
+                for rule in found.get("Rules", [])
+                if rule.get("Status") == "Enabled"
+                and "NoncurrentDays" in rule.get("NoncurrentVersionExpiration", {})
+                and self.concerns(rule)
+            ),
+            default=0,
+        )
+
+    def concerns(self, rule: dict[str, Any]) -> bool:
+        """Return whether a rule of the bucket's life cycle may be about artifacts."""
+        prefix = rule.get("Filter", {}).get("Prefix", rule.get("Prefix")) or ""
+        return self.key("").startswith(prefix) or prefix.startswith(self.key(""))
 
     def wrong(self, artifact: dict[str, Any]) -> str:
         """Return what is wrong with a version, or ''."""
@@ -125,15 +158,55 @@ class Bucket:
             return f"{artifact['path']}: {error}"
         return ""
 
+    def exchange(self, artifact: dict[str, Any], directory: Path, kept: Path) -> str:
+        """Put a file in the place of what is there, which is kept; return what is wrong, or ''."""
+        from botocore.exceptions import ClientError
+
+        try:
+            if artifact["over"]:
+                self.keep(artifact["path"], kept)
+            else:  # it was put there before; a cleaning may have come in between
+                self.client.head_object(Bucket=self.name, Key=self.key(artifact["path"]))
+                return ""
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
+                return f"{artifact['path']}: {error}"
+        return self.put(artifact, directory)
+
+    def keep(self, path: str, kept: Path) -> None:
+        """Bring what is there into a directory, whole or not at all. Raises ClientError."""
+        file, fresh = kept / "files" / path, kept / uuid.uuid4().hex
+        if file.exists():  # by a try before: what is there now is the other
+            return
+        self.client.download_file(self.name, self.key(path), str(fresh))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh.rename(file)
+
+
+def listed(directory: Path, verb: str) -> Iterator[dict[str, Any]]:
+    """Yield the artifacts that a verb is about; of `exchange` and `back` a directory has them."""
+    if verb == "exchange":
+        with (directory / EXCHANGE).open() as lines:
+            yield from map(json.loads, lines)
+    elif verb == "back":
+        for top, _, names in os.walk(directory / "files"):
+            place = Path(top).relative_to(directory / "files")
+            yield from ({"path": str(place / name)} for name in names)
+    else:
+        yield from map(json.loads, sys.stdin)
+
 
 def main() -> int:
     """Do what the arguments say; return the exit code."""
     parser = argparse.ArgumentParser(description="The service's bucket.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("versions").add_argument("--any", action="store_true")
-    verbs.add_parser("check")
-    for verb in ("fetch", "put"):
-        verbs.add_parser(verb).add_argument("directory", type=Path, metavar="DIR")
+    verbs.add_parser("check").set_defaults(directory=None)
+    for verb in ("fetch", "put", "exchange", "back"):
+        action = verbs.add_parser(verb)
+        action.add_argument("directory", type=Path, metavar="DIR")
+        if verb == "exchange":
+            action.add_argument("kept", type=Path, metavar="KEPT")
     arguments = parser.parse_args()
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -145,17 +218,27 @@ def main() -> int:
                     f"Bucket {bucket.name} keeps no versions. Turn versioning on, or set "
                     "mlflow_backup_artifacts: copy."
                 )
-            print(json.dumps([] if arguments.any else bucket.versions()))
+            for one in [{"days": bucket.days()}] if arguments.any else bucket.versions():
+                print(json.dumps(one))
             return 0
-        artifacts = json.load(sys.stdin)
+        verb, place = arguments.verb, arguments.directory
+        if verb == "exchange":
+            arguments.kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        act: Callable[[dict[str, Any]], str] = {
+            "check": bucket.wrong,
+            "fetch": lambda one: bucket.fetch(one, place),
+            "put": lambda one: bucket.put(one, place),
+            "exchange": lambda one: bucket.exchange(one, place / "artifacts", arguments.kept),
+            "back": lambda one: bucket.put(one, place / "files"),
+        }[verb]
         with ThreadPoolExecutor(8) as pool:
-            if arguments.verb == "check":
-                print(json.dumps([*filter(None, pool.map(bucket.wrong, artifacts))]))
-                return 0
-            act = bucket.fetch if arguments.verb == "fetch" else bucket.put
-            done = pool.map(lambda one: act(one, arguments.directory), artifacts)
-            if wrong := [*filter(None, done)]:
-                sys.exit(f"{len(wrong)} of {len(artifacts)} artifacts are not there: {wrong[0]}")
+            for some in parts(listed(place, verb)):
+                found = zip(some, pool.map(act, some), strict=True)
+                wrong = [{"path": one["path"], "why": why} for one, why in found if why]
+                if wrong and verb not in ("check", "fetch"):
+                    sys.exit(f"Artifacts do not arrive, {len(wrong)} or more: {wrong[0]['why']}")
+                for one in wrong:
+                    print(json.dumps(one))
     except (BotoCoreError, ClientError) as error:
         sys.exit(f"The service's bucket: {error}")
     return 0

@@ -23,8 +23,10 @@ from typing import Any
 from ..client import NotReady, Server, one_line
 from ..settings import read_settings
 from . import drill_models, sets
-from .run import STATE, Backup, own_settings, say, target_lock
+from .processes import bounded
+from .run import Backup, own_settings, target_lock
 from .sets import Trouble
+from .state import STATE, put, say
 
 DIRECTORY = STATE / "drill"
 WORK = DIRECTORY / "work"
@@ -32,6 +34,7 @@ REPORT = STATE / "drill.json"
 USER = "mlflow-drill"
 UNIT = "mlflow-backup-drill.service"
 MOST = 10_000_000  # bytes of what a sandbox leaves behind; a model may leave any number
+LONGEST = 86400 + 600  # seconds: systemd ends the units before
 WORDS = 2000  # letters in a line of the report
 
 
@@ -83,7 +86,7 @@ class Drill:
         with target_lock(fcntl.LOCK_SH):
             backup.target.open()
             self.set = backup.named("newest")
-            manifest = backup.fetch(self.set, DIRECTORY / "set")
+            manifest = backup.fetch(self.set, DIRECTORY / "set", beside=True)
         age = sets.ago(time.time() - manifest["databases"]["tracking"]["moment"])
         size = sets.amount(manifest["artifacts_bytes"])
         self.line(
@@ -102,7 +105,8 @@ class Drill:
             for table, count in wanted.items()
             if found.get(table) != count
         ]
-        good = ", ".join(f"{table.replace('_', ' ')} {count}" for table, count in wanted.items())
+        some = {table.replace("_", " "): count for table, count in wanted.items() if count}
+        good = ", ".join(f"{name} {count}" for name, count in some.items()) or "empty"
         self.line(f"{kind} database", ", ".join(bad) or good, not bad)
 
     def models(self, models: Sequence[Mapping[str, str]], account: pwd.struct_passwd) -> None:
@@ -213,7 +217,8 @@ def as_drill(*command: str) -> bytes:
 def sandbox(verb: str) -> dict[str, Any]:
     """Have the sandbox do something; return what it found. Raises Trouble."""
     unit = f"mlflow-backup-sandbox@{verb}.service"
-    done = subprocess.run(["systemctl", "start", unit], capture_output=True, check=False)
+    done = subprocess.run(["systemctl", "start", unit], capture_output=True, check=False,
+                          timeout=LONGEST)  # fmt: skip
     try:
         found: dict[str, Any] = json.loads(as_drill("cat", str(WORK / f"{verb}.json")))
     except (OSError, ValueError, RecursionError) as error:
@@ -240,7 +245,7 @@ def table(report: Mapping[str, Any]) -> str:
 def start() -> int:
     """Have systemd run a drill, and print its report; return the exit code. Raises Trouble."""
     before = REPORT.stat().st_mtime_ns if REPORT.is_file() else 0
-    subprocess.run(["systemctl", "start", UNIT], capture_output=True, check=False)
+    bounded("systemctl", "start", UNIT, patience=LONGEST)
     if not REPORT.is_file() or REPORT.stat().st_mtime_ns == before:
         raise Trouble(f"The drill did not end: journalctl -u {UNIT}")
     report = json.loads(REPORT.read_text())
@@ -259,8 +264,5 @@ def main() -> int:
     except (AttributeError, KeyError, TypeError) as error:
         drill.line("stopped", f"what a sandbox left makes no sense: {error!r}", good=False)
     report = drill.report()
-    unfinished = REPORT.with_name("drill.json.new")
-    unfinished.write_text(json.dumps(report) + "\n")
-    unfinished.chmod(0o644)
-    unfinished.rename(REPORT)
+    put(REPORT, json.dumps(report) + "\n")
     return 0 if report["passed"] else 1

@@ -32,13 +32,16 @@ def refused(calendar: str) -> str:
     return done.stderr.strip() if done.returncode else ""
 
 
-def look(target: str, calendar: str, postgresql_bin: str) -> dict[str, Any]:
+def look(
+    target: str, calendar: str, postgresql_bin: str, verify_calendar: str = ""
+) -> dict[str, Any]:
     """Return what there is.
 
     Args:
         target: a directory for backups; '' for S3.
         calendar: when backups are made, as systemd writes it; '' for never.
         postgresql_bin: a directory with pg_dump; '' for what is on the PATH.
+        verify_calendar: when sets are verified, likewise.
 
     Raises NotInstalled, OSError without a server.
     """
@@ -68,4 +71,5 @@ def look(target: str, calendar: str, postgresql_bin: str) -> dict[str, Any]:
         "pg_dump": shutil.which("pg_dump", path=postgresql_bin or None) or "",
         "initdb": any(SERVER_PROGRAMS.glob("*/bin/initdb")),
         "calendar": refused(calendar),
+        "verify_calendar": refused(verify_calendar),
     }

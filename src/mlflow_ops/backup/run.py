@@ -2,10 +2,14 @@
 
   create            a new set: the databases as of one moment, and the artifacts that they refer to
   list              the sets there are
-  verify [SET]      read every file of a set (of all sets) and compare it with its manifest
-  fetch SET DIR     a whole set into a new directory, verified; SET may be `newest`
+  verify [SET]      read every file of a set (of all sets) and compare it with its manifest; what is
+                    damaged is copied anew by the next backup
+  fetch SET DIR     a whole set into a new directory, verified; SET may be `newest`. Where artifacts
+                    are damaged, --without N, as many as they are, brings the others
+  forget SET        take a set for none from now on; the next `prune` removes what no other needs
   ca SET DIR        the private CA of a set into a new directory, which `fetch` leaves out
-  artifacts DIR     put a fetched set's artifacts back into the service's S3; nothing is deleted
+  artifacts DIR     put a fetched set's artifacts into the service's S3, where it has none of that
+                    name, and note in DIR which others a restore has to exchange
   prune             remove what has had its time
   drill             restore the newest set beside the service, use it, compare, remove it again
   status            whether the last good backup is recent enough: the exit code, and a sentence
@@ -31,30 +35,37 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .. import installation, program
-from ..lock import data_lock
+from ..lock import SWITCH, data_lock
 from ..settings import parse, read_file
 from ..view import Refused, without_links
-from . import sets
-from .sets import MANIFEST, Artifact, Trouble
-from .stores import SERVICE_S3, Store, Target
+from . import sets, state
+from .bucket import EXCHANGE
+from .index import ABSENT, FRESH, OTHER, TAKE_OVER, Index, parts
+from .processes import bounded, ended
+from .sets import LIST, MANIFEST, Artifact, Trouble
+from .state import (
+    damaged_files,
+    from_the_future,
+    need_room,
+    note,
+    note_damaged,
+    room,
+    say,
+    status,
+    told,
+)  # fmt: skip
+from .stores import SERVICE_S3, Stalled, Store, Target
 
-STATE = Path("/var/lib/mlflow-backup")
 UPLOADING = "/.artifact.uploading."
 AUTHORITY = ["ca.key", "ca.pem"]  # of the private CA, as its role names them
-RESERVE = 100_000_000  # bytes that stay free on a disk
-
-
-def say(words: str) -> None:
-    """Tell who runs this, or the journal, how far it is; standard output is for results."""
-    print(words, file=sys.stderr, flush=True)
+WRITING = ("create", "prune", "prepare", "forget")  # verbs that change the target
 
 
 class Backup:
@@ -67,14 +78,20 @@ class Backup:
 
     # The service's side ------------------------------------------------------------------------
 
-    def mlflow(self, name: str, *arguments: str | Path, stdin: str = "", user: str = "") -> str:
-        """Run one of the package's programs with MLflow's Python. Raises Trouble with what it said.
+    def mlflow(
+        self, name: str, *arguments: str | Path, stdin: str | IO[str] = "",
+        stdout: int | IO[str] = subprocess.PIPE, user: str = "",
+    ) -> str:  # fmt: skip
+        """Run one of the package's programs with MLflow's Python, and return what it prints.
 
         Args:
             name: its name.
             *arguments: its own.
-            stdin: what it reads.
+            stdin: what it reads, or where from.
+            stdout: where it prints to, by default what is returned.
             user: whom to run it as; '' means root.
+
+        Raises Trouble with what it said, or where it hangs.
         """
         path = [
             self.settings.get("MLFLOW_BACKUP_POSTGRESQL_BIN"),
@@ -84,14 +101,19 @@ class Backup:
         if user:
             account = pwd.getpwnam(user)
             options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        python = self.installation.python
-        done = subprocess.run(
-            program(python, name, *arguments), input=stdin, capture_output=True,
-            text=True, check=False, cwd="/", **options,
-            env={"PATH": ":".join(filter(None, path)), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
+        command = program(self.installation.python, name, *arguments)
+        environment = {"PATH": ":".join(filter(None, path)), "HOME": "/nonexistent",
+                       "LC_ALL": "C.UTF-8"}  # fmt: skip
+        done = ended(
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE if isinstance(stdin, str) else stdin,
+                stdout=stdout, stderr=subprocess.PIPE, text=True, cwd="/", env=environment,
+                start_new_session=True, **options,
+            ),
+            stdin if isinstance(stdin, str) else None, " ".join(map(str, (name, *arguments))),
         )  # fmt: skip
         if done.returncode == 0:
-            return str(done.stdout)
+            return str(done.stdout or "")
         words = done.stderr.strip().splitlines()
         said = "\n".join(words[-1:] if "Traceback" in done.stderr else words[-5:])
         if "server version mismatch" in said:
@@ -102,10 +124,21 @@ class Backup:
         """Have `database` do something as the service's user: PostgreSQL may know no other."""
         return self.mlflow("database", *arguments, user=self.installation.user)
 
-    def bucket(self, *arguments: str | Path, artifacts: Sequence[Artifact] = ()) -> str:
-        """Have bucket.py do something with artifacts."""
-        stdin = json.dumps([vars(artifact) for artifact in artifacts])
-        return self.mlflow("backup-bucket", *arguments, stdin=stdin)
+    @contextlib.contextmanager
+    def bucket(
+        self, *arguments: str | Path, artifacts: Iterable[Artifact] = ()
+    ) -> Iterator[Iterator[Any]]:
+        """Have bucket.py do something with artifacts; yield the objects that it prints, by line."""
+        with (
+            room() as place,
+            (place / "asked").open("w+") as asked,
+            (place / "said").open("w+") as out,
+        ):
+            asked.writelines(json.dumps(vars(artifact)) + "\n" for artifact in artifacts)
+            asked.seek(0)
+            self.mlflow("backup-bucket", *arguments, stdin=asked, stdout=out)
+            out.seek(0)
+            yield map(json.loads, out)
 
     def artifacts_store(self) -> Store:
         """Return where the service keeps its artifacts."""
@@ -128,11 +161,11 @@ class Backup:
             yield store
             return
         with (
-            tempfile.TemporaryDirectory(prefix="work-", dir=STATE) as room,
+            room() as place,
             contextlib.ExitStack() as shown,
         ):
             try:
-                view = without_links(Path(store.place), Path(room))
+                view = without_links(Path(store.place), place)
                 store.see(shown.enter_context(view))
             except FileNotFoundError as error:
                 raise Trouble(
@@ -153,37 +186,71 @@ class Backup:
 
     # The target's side -------------------------------------------------------------------------
 
-    def sets(self, there: Mapping[str, int]) -> list[str]:
-        """Return the names of the sets that are whole, the oldest first."""
-        names = (path.partition("/") for path in there)
-        return sorted(
-            stamp for stamp, _, rest in names if rest == MANIFEST and sets.NAME.fullmatch(stamp)
-        )
+    def see_target(self) -> None:
+        """Open the target to write there. Raises Trouble where it is not the one it was."""
+        self.target.see_that_it_is_there(self.known())
+        self.target.open()
 
-    def manifest(self, stamp: str) -> tuple[dict[str, Any], list[Artifact]]:
-        """Return a set's manifest and its artifacts. Raises Trouble where it is damaged."""
+    def known(self) -> bool:
+        """Return whether this host has written to the target before."""
+        said = told()
+        if "target" in said:
+            return bool(said["target"] == self.target.place)
+        # An earlier release did not say where, and left no mark there.
+        return bool(said.get("last_success") and not self.target.manifests("", ".bin"))
+
+    def sets(self) -> list[str]:
+        """Return the names of the sets that are whole, the oldest first."""
+        there = self.target.manifests()
+        return [stamp for stamp in there if sets.NAME.fullmatch(stamp)]
+
+    def manifest(self, stamp: str) -> dict[str, Any]:
+        """Return a set's manifest. Raises Trouble where it is damaged."""
         try:
             text = self.target.store.read(f"{stamp}/{MANIFEST}")
+        except Stalled:
+            raise
         except Trouble as error:
             raise Trouble(f"Set {stamp} is damaged: {MANIFEST}: {error}") from error
         return sets.read(stamp, text)
 
-    def newest(self, stamps: Sequence[str]) -> tuple[dict[str, Any], list[Artifact]]:
-        """Return the newest set whose manifest can be read; nothing where there is none."""
-        for stamp in reversed(stamps):
+    def listed(self, manifest: Mapping[str, Any]) -> Iterator[Artifact]:
+        """Yield a set's artifacts. Raises Trouble where their list is damaged."""
+        with room() as place:
+            if "list" in manifest:
+                here = Store.directory(place)
+                try:
+                    self.target.store.copy([LIST], manifest["set"], here, "")
+                except Stalled:
+                    raise
+                except Trouble as error:
+                    raise Trouble(f"Set {manifest['set']} is damaged: {LIST}: {error}") from error
+            yield from sets.listed(manifest, place / LIST)
+
+    def newest(self, stamps: Sequence[str], index: Index) -> dict[str, Any]:
+        """Return the newest set that can be read, or nothing; its artifacts go into `before`."""
+        now = sets.present(stamps, time.time())
+        # From the future: only where there is no other.
+        for stamp in [*reversed(now), *reversed([one for one in stamps if one not in now])]:
             try:
-                return self.manifest(stamp)
+                manifest = self.manifest(stamp)
+                index.fill("before", self.listed(manifest))
+                return manifest
             except Trouble as error:
                 say(f"{error} The new set does not build on it.")
-        return {}, []
+        index.fill("before", [])
+        return {}
 
     def named(self, stamp: str) -> str:
         """Return the name of a set that is there. Raises Trouble where there is none."""
-        there = self.sets(self.target.store.sizes())
+        there = self.sets()
         if not there:
             raise Trouble(f"There is no backup in {self.target.place}.")
         if stamp == "newest":
-            return there[-1]
+            now = sets.present(there, time.time())
+            if now != there:
+                say(from_the_future([one for one in there if one not in now]))
+            return (now or there)[-1]
         if stamp not in there:
             raise Trouble(
                 f"There is no set {stamp} in {self.target.place}. There are: {', '.join(there)}."
@@ -193,26 +260,28 @@ class Backup:
     # create ------------------------------------------------------------------------------------
 
     def create(self) -> dict[str, Any]:
-        """Make a set and return its manifest without the artifacts. Raises Trouble, OSError."""
-        self.target.open()
-        for leftover in STATE.glob("work-*"):
+        """Make a set and return its manifest. Raises Trouble, OSError."""
+        self.see_target()
+        for leftover in state.STATE.glob("work-*"):
             shutil.rmtree(leftover)
-        with tempfile.TemporaryDirectory(prefix="work-", dir=STATE) as place:
-            work = Path(place)
+        with room() as work:
             work.chmod(0o711)
+            index = Index(work)
             saved = self.save_databases(work / "databases")
             moment = saved["databases"]["tracking"]["moment"]
-            there = self.target.store.sizes()
-            taken = {path.partition("/")[0] for path in there}
+            taken = self.target.store.directories()
             while (stamp := sets.name(time.time())) in taken:
                 time.sleep(0.2)
+            base = ""
             if self.versioned():
-                listed = json.loads(self.bucket("versions"))
-                artifacts = [Artifact(**one) for one in listed if sets.stays_below(one["path"])]
-                left_out = {one["path"] for one in listed} - {one.path for one in artifacts}
+                with self.bucket("versions") as found:
+                    index.fill("now", (Artifact(**one) for one in found))
+                left_out = {path for some in index.paths() for path in some
+                            if not sets.stays_below(path)}  # fmt: skip
+                index.drop("now", left_out)
             else:
                 with self.artifacts() as source:
-                    artifacts, left_out = self.copy_artifacts(source, stamp, moment, there)
+                    base, left_out = self.copy_artifacts(source, stamp, moment, index)
             if left_out:
                 say(
                     f"Left out of the artifacts: {len(left_out)} links, pipes, names that are too "
@@ -221,45 +290,54 @@ class Backup:
 
             # Beside what the service's user wrote, and never in her directory.
             shutil.copy(self.installation.secrets, work / "secrets.env")
-            keys = Store.directory(work)
-            keys.copy(["secrets.env"], "", self.target.store, stamp)
+            sha256 = {LIST: sets.write_list(work / LIST, index.artifacts()),
+                      "secrets.env": sets.sha256(work / "secrets.env")}  # fmt: skip
+            Store.directory(work).copy(sha256, "", self.target.store, stamp)
             copies = [entry["file"] for entry in saved["databases"].values()]
             Store.directory(work / "databases").copy(copies, "", self.target.store, stamp)
             authority = self.save_authority(stamp)
-            own = [*copies, "secrets.env", *(one["file"] for one in authority)]
-            hashes = self.target.store.hashes(own, stamp)
-            secret = {"file": "secrets.env", "sha256": keys.hashes(["secrets.env"])["secrets.env"]}
+            count, size = index.total()
             manifest = {
                 **saved,
                 "set": stamp,
-                "files": [secret],
+                "based_on": base,
+                "files": [{"file": "secrets.env", "sha256": sha256["secrets.env"]}],
                 **({"authority": authority} if authority else {}),
+                "list": {"file": LIST, "sha256": sha256[LIST]},
                 "artifacts_in": "versions" if self.versioned() else "sets",
-                "artifacts_count": len(artifacts),
-                "artifacts_bytes": sum(artifact.size for artifact in artifacts),
+                "artifacts_count": count,
+                "artifacts_bytes": size,
                 "artifacts_left_out": len(left_out),
-                "added": sum(artifact.size for artifact in artifacts if artifact.set == stamp)
+                "added": index.total("now", f"\"set\" = '{stamp}'")[1]
                 + sum(entry["bytes"] for entry in saved["databases"].values()),
             }
-            for file, sha256 in sets.files(manifest, []).items():
-                if hashes.get(file.partition("/")[2]) != sha256:
-                    raise Trouble(f"{self.target.place}/{file} is not what was put there.")
-            if self.target.local:
-                os.sync()  # what a manifest names is on the disk
+            self.see_arrived(sets.own_files(manifest))
+            if self.target.local:  # what a manifest names is on the disk
+                bounded("sync", "-f", str(self.target.local))
             # Last: without it there is no set, and the next one removes what lies there.
-            self.target.store.write(f"{stamp}/{MANIFEST}", sets.written(manifest, artifacts))
+            self.target.store.write(f"{stamp}/{MANIFEST}", sets.written(manifest))
         return manifest
+
+    def see_arrived(self, files: Mapping[str, str]) -> None:
+        """Raise Trouble where a file of the target is not what it should be."""
+        hashes = self.target.store.hashes(files)
+        for file, sha256 in files.items():
+            if hashes.get(file) != sha256:
+                raise Trouble(f"{self.target.place}/{file} is not what was put there.")
 
     def save_databases(self, place: Path) -> dict[str, Any]:
         """Copy the databases into a directory; return what `database` says of them."""
         account = pwd.getpwnam(self.installation.user)
+        found = json.loads(self.databases("status"))["databases"]
+        need_room(place, sum(one.get("bytes", 0) for one in found))  # a dump has no indexes
         place.mkdir(mode=0o700)
         os.chown(place, account.pw_uid, account.pw_gid)
         saved: dict[str, Any] = json.loads(self.databases("save", place).splitlines()[-1])
         # It was the service's; from here on root reads what is in it, and nobody changes that.
         os.chown(place, 0, 0)
-        for entry in saved["databases"].values():
+        for kind, entry in saved["databases"].items():
             file = place / entry["file"]
+            entry["live_bytes"] = sum(one.get("bytes", 0) for one in found if one["kind"] == kind)
             if "/" in entry["file"] or not stat.S_ISREG(file.lstat().st_mode):
                 raise Trouble(f"{file} is not the copy of a database.")
         return saved
@@ -277,48 +355,103 @@ class Backup:
         return [{"file": name, "sha256": found[name]} for name in AUTHORITY]
 
     def copy_artifacts(
-        self, source: Store, stamp: str, moment: float, there: Mapping[str, int]
-    ) -> tuple[list[Artifact], set[str]]:
-        """Copy the artifacts that no set has into this one.
+        self, source: Store, stamp: str, moment: float, index: Index
+    ) -> tuple[str, set[str]]:
+        """Copy the artifacts that no set has into this one; all there are go into `now`.
 
-        Return all there are, and the names of what is there and no set can hold.
+        Return the set on which this one builds, and the names of what no set can hold.
         """
-        # Uploads under way are none yet: MLflow gives them their names when they are whole.
-        listed = [artifact for artifact in source.listed() if UPLOADING not in artifact.path]
-        now = [one for one in listed if self.can_hold(stamp, source, one.path)]
-        left_out = {one.path for one in listed} - {one.path for one in now}
-        last, before = self.newest(self.sets(there))
-        since = last["databases"]["tracking"]["moment"] if last else 0
-        if before and not now:
+        left_out = set[str]()
+
+        def found() -> Iterator[Artifact]:
+            for artifact in source.listed():
+                # Uploads under way are none yet: MLflow names them when they are whole.
+                if UPLOADING in artifact.path:
+                    continue
+                if self.can_hold(stamp, source, artifact.path):
+                    yield artifact
+                else:
+                    left_out.add(artifact.path)
+
+        index.fill("now", found())
+        last = self.newest(self.sets(), index)
+        count, before = index.total()[0], index.total("before")[0]
+        if before and not count:
             raise Trouble(
-                f"{source.place} is empty, and set {last['set']} has {len(before)} artifacts. Is a "
+                f"{source.place} is empty, and set {last['set']} has {before} artifacts. Is a "
                 "disk not mounted? If all were deleted, set another mlflow_backup_target."
             )
-        kept, fresh = sets.to_copy(now, before, since, there)
+        index.files(self.target.store.listed("", "--no-modtime"))
+        damaged = damaged_files(self.target.place)
+        index.drop("there", damaged)
+        # S3 knows whole seconds: an object of the very second may have been written once more in
+        # it. And a clock that was ahead says nothing of what came after it.
+        since = last["databases"]["tracking"]["moment"] if last else 0
+        settled = time.strftime("%Y-%m-%dT%H:%M:%S",
+                                time.gmtime(since - 2 if since < time.time() else 0))  # fmt: skip
+        index.db.execute(TAKE_OVER, {"settled": settled})
         if source.local:
             # Of runs that began after the databases' moment, and that they do not know.
-            late = born_after(source.local, [artifact.path for artifact in fresh], moment)
-            fresh = [artifact for artifact in fresh if artifact.path not in late]
-        size = sum(artifact.size for artifact in fresh)
-        say(f"{len(now)} artifacts, {len(fresh)} of them new ({sets.amount(size)}).")
+            births: dict[str, float] = {}
+            for paths in index.paths("now", FRESH):
+                births |= born_after(source.local, paths, moment)
+            # One that is yet to come is another clock's, by which nothing can be told.
+            if births and max(births.values()) <= time.time():
+                index.drop("now", births)
+        fresh, size = index.total("now", FRESH)
+        say(f"{count} artifacts, {fresh} of them new ({sets.amount(size)}).")
         if self.target.local:
             need_room(self.target.local, size)
         folder = f"{stamp}/artifacts"
-        source.copy([artifact.path for artifact in fresh], "", self.target.store, folder)
+        for paths in index.paths("now", FRESH):
+            source.copy(paths, "", self.target.store, folder)
         left_out = left_out.union(*source.odd())  # only now: there may be more of it
-        if not fresh:
-            return kept, left_out
-        sizes = self.target.store.sizes(folder)
-        hashes = self.target.store.hashes(sizes, folder)
-        done, missing = sets.copied(fresh, stamp, hashes, sizes)
-        if missing:
-            still = set(source.sizes())
-            if lost := [artifact.path for artifact in missing if artifact.path in still]:
-                raise Trouble(
-                    f"{len(lost)} artifacts did not arrive in {self.target.place}, the first of "
-                    f"them {lost[0]}."
-                )
-        return sorted([*kept, *done], key=lambda artifact: artifact.path), left_out
+        if fresh:
+            self.take_note(source, stamp, folder, index)
+            self.mend(stamp, damaged, index)
+        return str(last.get("set", "")), left_out
+
+    def take_note(self, source: Store, stamp: str, folder: str, index: Index) -> None:
+        """Note what has arrived in a set. Raises Trouble where something did not that is there."""
+        # Their own size counts: a file may have been written anew after it was listed.
+        index.files(self.target.store.listed(folder, "--no-modtime"))
+        for paths in index.paths("now", FRESH):
+            hashes = self.target.store.hashes(paths, folder)
+            index.many(
+                'UPDATE now SET sha256 = ?, "set" = ?, size = there.size FROM there '
+                "WHERE now.path = ? AND there.path = now.path",
+                ((sha256, stamp, path) for path, sha256 in hashes.items()),
+            )
+        missing = {path for paths in index.paths("now", FRESH) for path in paths}
+        if not missing:
+            return
+        still = (one.path for one in source.listed() if one.path in missing)
+        if lost := sorted(still):
+            raise Trouble(
+                f"{len(lost)} artifacts did not arrive in {self.target.place}, the first of them "
+                f"{lost[0]}."
+            )
+        index.drop("now", missing)
+
+    def mend(self, stamp: str, damaged: Mapping[str, str], index: Index) -> None:
+        """Put what was copied anew also where earlier sets have it, and it is damaged."""
+        query = 'SELECT sha256 FROM now WHERE path = ? AND "set" = ?'
+        by_set: dict[str, list[str]] = {}
+        for file, sha256 in damaged.items():
+            old, _, path = file.partition("/artifacts/")
+            if path and index.db.execute(query, [path, stamp]).fetchone() == (sha256,):
+                by_set.setdefault(old, []).append(path)
+        mended = set[str]()
+        for old, paths in by_set.items():
+            folder = f"{old}/artifacts"
+            self.target.store.copy(paths, f"{stamp}/artifacts", self.target.store, folder)
+            for path, sha256 in self.target.store.hashes(paths, folder).items():
+                if damaged[f"{folder}/{path}"] == sha256:
+                    mended.add(f"{folder}/{path}")
+        if mended:
+            say(f"Mended in earlier sets: {len(mended)} files that were damaged.")
+            rest = {file: sha256 for file, sha256 in damaged.items() if file not in mended}
+            note_damaged(self.target.place, rest)
 
     def can_hold(self, stamp: str, source: Store, path: str) -> bool:
         """Return whether a set can have an artifact, which is named by whoever logged it."""
@@ -335,102 +468,204 @@ class Backup:
         Raises Trouble before anything is removed where a set that stays cannot be read: it may need
         files of the others.
         """
-        self.target.open()
-        there = self.target.store.sizes()
-        stamps = self.sets(there)
+        self.see_target()
+        stamps, now = self.sets(), time.time()
+        if future := [one for one in stamps if one not in sets.present(stamps, now)]:
+            say(from_the_future(future))
+        least = int(self.settings.get("MLFLOW_BACKUP_KEEP_SETS", "7"))
         old = sets.expired(
-            stamps, time.time(), int(self.settings.get("MLFLOW_BACKUP_KEEP_DAYS", "30")),
-            int(self.settings.get("MLFLOW_BACKUP_KEEP_SETS", "7")),
+            stamps, now, int(self.settings.get("MLFLOW_BACKUP_KEEP_DAYS", "28")),
+            1 if self.versioned() else least,
         )  # fmt: skip
         kept = [stamp for stamp in stamps if stamp not in old]
-        if not sets.unneeded(there, kept, set()):
-            return old
-        needed: set[str] = set()
-        try:
-            for stamp in kept:
-                needed |= sets.files(*self.manifest(stamp)).keys()
-        except Trouble as error:
-            raise Trouble(
-                f"{error} Nothing was removed, since it may need files of others. If you can do "
-                f"without it, remove its {MANIFEST}."
-            ) from error
-        # The manifest first: a set that is not whole any more is none.
-        self.target.store.remove(f"{stamp}/{MANIFEST}" for stamp in old)
-        self.target.store.remove(sets.unneeded(there, kept, needed))
+        with room() as place:
+            index = Index(place)
+            # Of sets that are not kept: expired, forgotten, unfinished.
+            index.files(
+                one for one in self.target.store.listed("", "--no-modtime")
+                if (top := one.path.partition("/")[0]) not in kept and sets.NAME.fullmatch(top)
+            )  # fmt: skip
+            if not index.total("there")[0]:
+                return old
+            try:
+                for manifest in map(self.manifest, kept):
+                    # What is not its own it has from the set on which it builds.
+                    if manifest.get("based_on", "?") not in ("", *kept):
+                        for some in parts(self.listed(manifest)):
+                            index.drop("there", (one.file for one in some))
+            except Trouble as error:
+                raise Trouble(
+                    f"{error} Nothing was removed, since it may need files of others. If you can "
+                    "do without it: mlflow-backup forget SET."
+                ) from error
+            # The manifest first: a set that is not whole any more is none.
+            self.target.store.remove(f"{stamp}/{MANIFEST}" for stamp in old)
+            for paths in index.paths("there"):
+                self.target.store.remove(paths)
         if self.target.local:
             self.target.plain.rclone("rmdirs", "--leave-root", self.target.plain.at())
         return old
 
     # verify and fetch --------------------------------------------------------------------------
 
-    def verify(self, stamps: Sequence[str]) -> dict[str, list[str]]:
-        """Read every file of the sets; return what is damaged or missing, by set."""
+    def verify(self, stamps: Sequence[str], whole: bool = False) -> dict[str, list[str]]:
+        """Read every file of the sets; return what is damaged or missing, by set.
+
+        Args:
+            stamps: the sets.
+            whole: they are all that there are: what was found damaged before is forgotten.
+        """
         damaged: dict[str, list[str]] = {stamp: [] for stamp in stamps}
-        needed: dict[str, dict[str, str]] = {}
-        for stamp in stamps:
-            try:
-                manifest, artifacts = self.manifest(stamp)
-                needed[stamp] = sets.files(manifest, artifacts)
-                if manifest["artifacts_in"] == "versions":
-                    damaged[stamp] += json.loads(self.bucket("check", artifacts=artifacts))
-            except Trouble as error:
-                damaged[stamp].append(str(error))
-        hashes = self.target.store.hashes(sorted({file for one in needed.values() for file in one}))
-        for stamp, files in needed.items():
-            damaged[stamp] += [
-                f"{file} is missing or damaged: it is not what the manifest says."
-                for file, sha256 in files.items()
-                if hashes.get(file) != sha256
-            ]
+        bad: dict[str, str] = {}
+        with room() as place:
+            index = Index(place)
+            for stamp in stamps:
+                try:
+                    manifest = self.manifest(stamp)
+                    add = "INSERT OR IGNORE INTO wanted VALUES (?, ?)"
+                    index.many(add, self.files(manifest))
+                    if manifest["artifacts_in"] == "versions":
+                        with self.bucket("check", artifacts=self.listed(manifest)) as wrong:
+                            damaged[stamp] += [one["why"] for one in wrong]
+                except Stalled:
+                    raise
+                except Trouble as error:
+                    damaged[stamp].append(str(error))
+            for paths in index.paths("wanted"):
+                hashes = self.target.store.hashes(paths)
+                wanted = {path: index.sha256(path, "wanted") for path in paths}
+                bad |= {path: wanted[path] for path in differing(wanted, hashes)}
+        for stamp in stamps if bad else ():
+            with contextlib.suppress(Trouble):  # named above
+                damaged[stamp] += [
+                    f"{file} is missing or damaged: it is not what the manifest says."
+                    for file, _ in self.files(self.manifest(stamp))
+                    if file in bad
+                ]
+        before = {} if whole else damaged_files(self.target.place)
+        note_damaged(self.target.place, {**before, **bad})
         return damaged
 
-    def fetch(self, stamp: str, directory: Path) -> dict[str, Any]:
-        """Bring a whole set into a directory; return its manifest without the artifacts.
+    def files(self, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield the files below the target that a set needs, with their SHA-256."""
+        yield from sets.own_files(manifest).items()
+        for artifact in self.listed(manifest):
+            if artifact.set:
+                yield artifact.file, artifact.sha256
+
+    def fetch(
+        self, stamp: str, directory: Path, without: int = 0, beside: bool = False
+    ) -> dict[str, Any]:
+        """Bring a whole set into a directory; return its manifest.
 
         The directory is new, empty, or holds what was fetched before, which is replaced. Raises
         Trouble, with nothing in its place, where a file is damaged or missing.
+
+        Args:
+            stamp: the set.
+            directory: where it goes.
+            without: so many artifacts may be damaged: then it is brought without them.
+            beside: there must also be room to restore the databases.
         """
         directory = of_root(directory)
         if directory.exists() and not fetched_before(directory):
             raise Trouble(f"{directory} is there already. Name a new directory, or an empty one.")
-        manifest, artifacts = self.manifest(stamp)
-        size = sum(entry["bytes"] for entry in manifest["databases"].values())
-        need_room(directory, size + sum(artifact.size for artifact in artifacts))
+        manifest = self.manifest(stamp)
+        saved = manifest["databases"].values()
+        size = sum(entry["bytes"] for entry in saved) + manifest["artifacts_bytes"]
+        # What a dump of PostgreSQL becomes, an earlier set does not say.
+        restored = sum(entry.get("live_bytes", 8 * entry["bytes"]) for entry in saved)
+        need_room(directory, size + restored * beside)
         unfinished = directory.with_name(f"{directory.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         try:
-            self.bring(manifest, artifacts, unfinished)
-            (unfinished / MANIFEST).write_text(sets.written(manifest, artifacts))
+            manifest = self.bring(manifest, unfinished, without)
+            (unfinished / MANIFEST).write_text(sets.written(manifest))
             shutil.rmtree(directory, ignore_errors=True)
             unfinished.rename(directory)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-        return manifest
+        return {key: value for key, value in manifest.items() if key != "artifacts"}
 
-    def bring(self, manifest: dict[str, Any], artifacts: list[Artifact], to: Path) -> None:
-        """Bring a set's files, and see that they are what the manifest says. Raises Trouble."""
-        stamp = manifest["set"]
-        here = Store.directory(to)
-        own = [entry["file"] for entry in (*manifest["databases"].values(), *manifest["files"])]
-        self.target.store.copy(own, stamp, here, "")
-        (to / "artifacts").mkdir()
-        for source in sorted({artifact.set for artifact in artifacts if artifact.set}):
-            paths = [artifact.path for artifact in artifacts if artifact.set == source]
-            self.target.store.copy(paths, f"{source}/artifacts", here, "artifacts")
+    def bring(self, manifest: dict[str, Any], to: Path, without: int = 0) -> dict[str, Any]:
+        """Bring a set's files, and see that they are what the manifest says.
+
+        Return the manifest of what was brought. Raises Trouble.
+        """
+        stamp, here = manifest["set"], Store.directory(to)
         # Who gets a set, a drill or the service, gets no CA.
-        without = {**manifest, "authority": []}
-        wanted = {file.partition("/")[2]: sha256 for file, sha256 in
-                  sets.files(without, artifacts).items()}  # fmt: skip
-        found = here.hashes(wanted)
-        if wrong := sorted(file for file, sha256 in wanted.items() if found.get(file) != sha256):
+        own = {file.partition("/")[2]: sha256 for file, sha256 in
+               sets.own_files({**manifest, "authority": []}).items()}  # fmt: skip
+        said = self.brought(own, stamp, here, "")
+        if wrong := differing(own, here.hashes(own)):
             raise Trouble(
-                f"Set {stamp} is damaged: of {len(wanted)} files {len(wrong)} are missing or not "
-                f"what the manifest says: {', '.join(wrong[:5])}{' ...' if wrong[5:] else ''}. "
-                "Nothing was fetched."
+                f"Set {stamp} is damaged: {', '.join(wrong)}: missing or not what the manifest "
+                f"says. {said}Nothing was fetched. Name another set: mlflow-backup list"
             )
-        if manifest["artifacts_in"] == "versions":
-            self.bucket("fetch", to / "artifacts", artifacts=artifacts)
+        (to / "artifacts").mkdir()
+        with room() as place:
+            index = Index(place)
+            index.fill("now", sets.listed(manifest, to / LIST))
+            bad = self.bring_artifacts(index, here)
+            if manifest["artifacts_in"] == "versions":
+                with self.bucket("fetch", to / "artifacts", artifacts=index.artifacts()) as lost:
+                    bad |= {one["path"]: "" for one in lost}
+            if not bad:
+                return manifest
+            count = index.total()[0]
+            note_damaged(self.target.place, {**damaged_files(self.target.place), **{
+                one.file: one.sha256 for one in index.artifacts() if one.path in bad and one.set
+            }})  # fmt: skip
+            words = (
+                f"Set {stamp} is damaged: of {count} artifacts {len(bad)} are missing or not what "
+                f"the manifest says: {named_some(sorted(bad))}."
+            )
+            if len(bad) > without:
+                raise Trouble(
+                    f"{words} Nothing was fetched. All else of it is whole: to have that without "
+                    f"these, say mlflow_backup_without={len(bad)} (mlflow-backup fetch --without "
+                    f"{len(bad)}). mlflow-backup verify {stamp} names all of them."
+                )
+            say(f"{words} It was fetched without these.")
+            for path in bad:
+                (to / "artifacts" / path).unlink(missing_ok=True)
+            index.drop("now", bad)
+            digest = sets.write_list(to / LIST, index.artifacts())
+            count, size = index.total()
+        return {
+            **{key: value for key, value in manifest.items() if key != "artifacts"},
+            "list": {"file": LIST, "sha256": digest},
+            "artifacts_count": count,
+            "artifacts_bytes": size,
+            "artifacts_damaged": sorted(bad),
+        }
+
+    def brought(self, paths: Iterable[str], source: str, here: Store, to: str) -> str:
+        """Copy files from the target; return what was said where some of them cannot be read."""
+        try:
+            self.target.store.copy(paths, source, here, to)
+        except Stalled:
+            raise
+        except Trouble as error:
+            return f"{error} "
+        return ""
+
+    def bring_artifacts(self, index: Index, here: Store) -> dict[str, str]:
+        """Bring the artifacts in `now`; return those that are damaged in the target, and how."""
+        bad: dict[str, str] = {}
+        for source in index.sets():
+            for paths in index.paths("now", f"\"set\" = '{source}'"):
+                folder = f"{source}/artifacts"
+                said = self.brought(paths, folder, here, "artifacts")
+                wanted = {path: index.sha256(path) for path in paths}
+                if not (wrong := differing(wanted, here.hashes(paths, "artifacts"))):
+                    continue
+                there = self.target.store.hashes(wrong, folder)
+                if lost := [path for path in wrong if there.get(path) == wanted[path]]:
+                    raise Trouble(f"{len(lost)} artifacts did not arrive: {lost[0]}. {said}")
+                bad |= dict.fromkeys(wrong, said)
+        return bad
 
     def fetch_authority(self, stamp: str, directory: Path) -> dict[str, Any]:
         """Bring a set's private CA into a directory, which is made anew; return what it is.
@@ -438,7 +673,7 @@ class Backup:
         Raises Trouble, with nothing in its place, where there is none, or not what was saved.
         """
         directory = of_root(directory)
-        manifest, _ = self.manifest(stamp)
+        manifest = self.manifest(stamp)
         wanted = {one["file"]: one["sha256"] for one in manifest.get("authority", [])}
         if {*wanted} != {*AUTHORITY}:
             raise Trouble(f"Set {stamp} has no private CA. Name another: mlflow-backup list")
@@ -457,22 +692,35 @@ class Backup:
         if store.local:
             return "The service's artifacts are a directory: nothing to put into S3."
         directory = of_root(directory, whole=True)
-        manifest, artifacts = sets.read(None, (directory / MANIFEST).read_text())
-        if manifest["artifacts_in"] == "versions":
-            now = [Artifact(**entry) for entry in json.loads(self.bucket("versions"))]
-        else:
-            now = store.listed()
-        there = {(entry.path, entry.size, entry.modified) for entry in now}
-        # What the bucket has had since the backup and nobody wrote to stays as it is.
-        absent = [
-            entry for entry in artifacts if (entry.path, entry.size, entry.modified) not in there
-        ]
-        self.bucket("put", directory / "artifacts", artifacts=absent)
-        sizes = store.sizes()
-        if lost := [entry.path for entry in artifacts if sizes.get(entry.path) != entry.size]:
-            raise Trouble(f"{len(lost)} artifacts did not arrive in {store.place}: {lost[0]} ...")
-        size = sets.amount(sum(entry.size for entry in absent))
-        return f"Put {len(absent)} of {len(artifacts)} artifacts ({size}) into {store.place}."
+        manifest = sets.read(None, (directory / MANIFEST).read_text())
+        with room() as place:
+            index = Index(place)
+            index.fill("before", sets.listed(manifest, directory / LIST))
+            if manifest["artifacts_in"] == "versions":
+                with self.bucket("versions") as found:
+                    index.fill("now", (Artifact(**one) for one in found))
+            else:
+                index.fill("now", store.listed())
+            # What the bucket has had since the backup and nobody wrote to stays as it is. What
+            # somebody wrote again is the switch's to exchange, which keeps it, and brings it back
+            # if need be.
+            need_room(SWITCH, index.total("now", OTHER)[1])
+            put = index.artifacts("before", ABSENT)
+            with self.bucket("put", directory / "artifacts", artifacts=put):
+                pass
+            index.files(store.listed("", "--no-modtime"))
+            gone = "path NOT IN (SELECT path FROM there WHERE there.size = before.size)"
+            for lost in index.paths("before", f"{ABSENT} AND {gone}"):
+                raise Trouble(f"Artifacts did not arrive in {store.place}: {lost[0]} ...")
+            with (directory / EXCHANGE).open("w") as exchange:
+                for where, over in ((ABSENT, False), (OTHER, True)):
+                    for one in index.artifacts("before", where):
+                        exchange.write(json.dumps({"path": one.path, "over": over}) + "\n")
+            count, size = index.total("before", ABSENT)
+            return (
+                f"Put {count} of {index.total('before')[0]} artifacts ({sets.amount(size)}) into "
+                f"{store.place}."
+            )
 
     # prepare -----------------------------------------------------------------------------------
 
@@ -483,15 +731,28 @@ class Backup:
         """
         self.databases("savable")
         if self.versioned():
-            self.bucket("versions", "--any")
+            with self.bucket("versions", "--any") as found:
+                self.see_time([*found])
         else:
             with self.artifacts() as source:
-                source.listed("", "--max-depth", "1")
-        return self.target.prepare()
+                next(source.listed("", "--max-depth", "1"), None)
+        return self.target.prepare(self.known())
+
+    def see_time(self, said: Sequence[Mapping[str, Any]]) -> None:
+        """Raise Trouble where sets would stay longer than the bucket keeps what they name."""
+        days = int(self.settings.get("MLFLOW_BACKUP_KEEP_DAYS", "28"))
+        bucket = next((one["days"] for one in said if one.get("days")), 0)
+        if bucket and days >= bucket:
+            raise Trouble(
+                f"mlflow_backup_keep_days is {days}, and the service's bucket keeps older versions "
+                f"for {bucket} days: sets of which artifacts were deleted could not be restored. "
+                f"Set mlflow_backup_keep_days to less than {bucket}, or have the bucket keep them "
+                "longer (s3_bucket_lifecycle_noncurrent_days, where the playbooks made it)."
+            )
 
 
-def born_after(root: Path, paths: Sequence[str], moment: float) -> set[str]:
-    """Return those of the files whose directory did not exist at a moment.
+def born_after(root: Path, paths: Sequence[str], moment: float) -> dict[str, float]:
+    """Return those of the files whose directory did not exist at a moment, and its birth.
 
     A run that began later has a directory that was made later. The files' own times do not tell:
     MLflow replaces one that a run writes again, and it belongs to that run all the time. Where a
@@ -501,10 +762,10 @@ def born_after(root: Path, paths: Sequence[str], moment: float) -> set[str]:
     recent = sorted(
         str(place) for place in directories if place.is_dir() and place.stat().st_ctime > moment
     )
-    late: set[str] = set()
-    for start in range(0, len(recent), 1000):
+    late: dict[str, float] = {}
+    for some in parts(recent, 1000):
         said = subprocess.run(
-            ["stat", "--printf=%w %n\\0", *recent[start : start + 1000]],
+            ["stat", "--printf=%w %n\\0", *some],
             env={"TZ": "UTC", "LC_ALL": "C", "PATH": os.defpath}, capture_output=True, text=True,
             check=False,
         ).stdout  # fmt: skip
@@ -513,8 +774,14 @@ def born_after(root: Path, paths: Sequence[str], moment: float) -> set[str]:
             if line.startswith("2"):
                 born = datetime.fromisoformat(f"{line[:26]}+00:00").timestamp()
                 if born > moment:
-                    late.add(line[36:])
-    return {path for path in paths if str((root / path).parent) in late}
+                    late[line[36:]] = born
+    places = ((path, str((root / path).parent)) for path in paths)
+    return {path: late[place] for path, place in places if place in late}
+
+
+def differing(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Return the files that do not have the digest that they should."""
+    return [file for file, sha256 in wanted.items() if found.get(file) != sha256]
 
 
 def named_some(names: Sequence[str]) -> str:
@@ -561,57 +828,12 @@ def of_root(directory: Path, *, whole: bool = False) -> Path:
     return real
 
 
-def need_room(directory: Path, size: int) -> None:
-    """Raise Trouble where a directory's disk has no room for so many bytes."""
-    nearest = directory.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
-    free = shutil.disk_usage(nearest).free
-    if free < size + RESERVE:
-        raise Trouble(
-            f"{directory} has {sets.amount(free)} free, and this needs "
-            f"{sets.amount(size + RESERVE)}. Free some, or use a larger disk."
-        )
-
-
-# What other programs read -------------------------------------------------------------------------
-
-
-def note(**changes: Any) -> None:
-    """Change what status.json says: monitoring and people read it."""
-    file = STATE / "status.json"
-    before = json.loads(file.read_text()) if file.is_file() else {"last_success": 0, "set": ""}
-    unfinished = file.with_name("status.json.new")
-    unfinished.write_text(json.dumps({**before, **changes}) + "\n")
-    unfinished.chmod(0o644)
-    unfinished.rename(file)
-
-
-def status(now: float) -> str:
-    """Return a sentence about the last good backup. Raises Trouble where it is too old."""
-    file = STATE / "status.json"
-    found = json.loads(file.read_text()) if file.is_file() else {}
-    limit, last = found.get("max_age_hours", 0), found.get("last_success", 0)
-    if not last:
-        words = "No backup was ever made here."
-    else:
-        words = f"The last good backup is {sets.ago(now - last)} old: {found['set']}."
-    if found.get("error"):
-        words += f" Since then: {found['error']}"
-    if limit and now - last > limit * 3600:
-        raise Trouble(
-            f"{words} It must not be older than {limit} hours (mlflow_backup_max_age_hours): "
-            "journalctl -u mlflow-backup; then systemctl start mlflow-backup."
-        )
-    return words
-
-
 @contextlib.contextmanager
 def target_lock(kind: int) -> Iterator[None]:
     """Keep those apart who change sets (exclusive) and who read them (shared)."""
-    STATE.mkdir(exist_ok=True)
-    STATE.chmod(0o755)
-    with (STATE / "lock").open("w") as file:
+    state.STATE.mkdir(exist_ok=True)
+    state.STATE.chmod(0o755)
+    with (state.STATE / "lock").open("w") as file:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -629,7 +851,8 @@ def create(backup: Backup) -> None:
         with data_lock():
             manifest = backup.create()
         moment = int(manifest["databases"]["tracking"]["moment"])
-        note(last_success=moment, set=manifest["set"], error="")
+        place = backup.target.place
+        note(last_success=moment, set=manifest["set"], error="", target=place)
         removed = backup.prune()
     except BaseException as error:
         note(error=str(error) or type(error).__name__)
@@ -646,13 +869,16 @@ def create(backup: Backup) -> None:
 
 def show(backup: Backup, as_json: bool) -> None:
     """Print the sets."""
-    stamps = backup.sets(backup.target.store.sizes())
+    stamps = backup.sets()
     found: list[dict[str, Any]] = []
     for stamp in stamps:
         try:
-            found.append(backup.manifest(stamp)[0])
+            manifest = backup.manifest(stamp)
+            found.append({key: value for key, value in manifest.items() if key != "artifacts"})
         except Trouble as error:
             found.append({"set": stamp, "damaged": str(error)})
+    if future := [one for one in stamps if one not in sets.present(stamps, time.time())]:
+        say(from_the_future(future))
     if as_json:
         print(json.dumps(found))
         return
@@ -683,7 +909,8 @@ def main() -> int:
     verbs.add_parser("list").add_argument("--json", action="store_true")
     verbs.add_parser("verify").add_argument("set", nargs="?", metavar="SET")
     fetch, authority = verbs.add_parser("fetch"), verbs.add_parser("ca")
-    for action in (fetch, authority):
+    fetch.add_argument("--without", type=int, default=0, metavar="N", help="artifacts, see above")
+    for action in (fetch, authority, verbs.add_parser("forget")):
         action.add_argument("set", metavar="SET")
     for action in (fetch, authority, verbs.add_parser("artifacts")):
         action.add_argument("directory", type=Path, metavar="DIR")
@@ -714,15 +941,21 @@ def act(arguments: argparse.Namespace) -> int:
 
         return start()
     backup = Backup(parse(sys.stdin.read()) if arguments.settings else own_settings())
-    with target_lock(fcntl.LOCK_EX if verb in ("create", "prune", "prepare") else fcntl.LOCK_SH):
+    with target_lock(fcntl.LOCK_EX if verb in WRITING else fcntl.LOCK_SH):
         if verb == "prepare":
             changed, key = backup.prepare()
             print(json.dumps({"changed": changed, "key": key}))
-            note(max_age_hours=int(backup.settings.get("MLFLOW_BACKUP_MAX_AGE_HOURS", "0")))
+            limit = int(backup.settings.get("MLFLOW_BACKUP_MAX_AGE_HOURS", "0"))
+            note(max_age_hours=limit, target=backup.target.place)
         elif verb == "create":
             create(backup)
         elif verb == "prune":
             print(f"Removed: {', '.join(backup.prune()) or 'nothing'}.")
+        elif verb == "forget":
+            backup.see_target()
+            stamp = backup.named(arguments.set)
+            backup.target.store.remove([f"{stamp}/{MANIFEST}"])
+            print(f"{stamp} is no set any more. mlflow-backup prune removes what no other needs.")
         elif verb == "artifacts":
             print(backup.put_artifacts(arguments.directory))
         else:
@@ -736,10 +969,9 @@ def look(backup: Backup, arguments: argparse.Namespace) -> int:
     if arguments.verb == "list":
         show(backup, arguments.json)
     elif arguments.verb == "verify":
-        stamps = backup.sets(backup.target.store.sizes())
-        if arguments.set:
-            stamps = [backup.named(arguments.set)]
-        damaged = backup.verify(stamps)
+        # Even without a set it says so: a share may not be mounted.
+        named = backup.named(arguments.set or "newest")
+        damaged = backup.verify([named] if arguments.set else backup.sets(), not arguments.set)
         for stamp, wrong in damaged.items():
             print("\n  ".join([f"{stamp} is {'damaged:' if wrong else 'whole.'}", *wrong]))
         return 1 if any(damaged.values()) else 0
@@ -747,6 +979,7 @@ def look(backup: Backup, arguments: argparse.Namespace) -> int:
         stamp = backup.named(arguments.set)
         print(json.dumps(backup.fetch_authority(stamp, arguments.directory)))
     elif arguments.verb == "fetch":
-        manifest = backup.fetch(backup.named(arguments.set), arguments.directory)
+        stamp, directory = backup.named(arguments.set), arguments.directory
+        manifest = backup.fetch(stamp, directory, arguments.without)
         print(json.dumps({**manifest, "directory": str(arguments.directory.absolute())}))
     return 0

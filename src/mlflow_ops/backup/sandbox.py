@@ -12,6 +12,7 @@ Run with MLflow's Python, by mlflow-backup-sandbox@.service.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -70,12 +71,23 @@ def new_databases(saved: dict[str, Any]) -> dict[str, str]:
         if copy["kind"] == "sqlite":
             uris[kind] = f"{SQLITE}{Path.cwd()}/{kind}.db"
         else:
-            subprocess.run(["createdb", kind], check=True)
-            user, password = os.environ["PGUSER"], os.environ["PGPASSWORD"]
-            place = f"{os.environ['PGHOST']}:{os.environ['PGPORT']}"
+            subprocess.run(["createdb", f"--owner={owner()}", kind], check=True)
+            place = f"host={os.environ['PGHOST']}&port={os.environ['PGPORT']}"
             driver = "psycopg2" if version("mlflow").startswith("2.") else "psycopg"
-            uris[kind] = f"postgresql+{driver}://{user}:{password}@{place}/{kind}"
+            password = os.environ["PGPASSWORD"]
+            uris[kind] = f"postgresql+{driver}://{owner()}:{password}@/{kind}?{place}"
     return uris
+
+
+@functools.cache
+def owner() -> str:
+    """Make a role that may do no more than a server's own, and return its name.
+
+    What a superuser can load, that one perhaps cannot.
+    """
+    made = f"CREATE ROLE drilled LOGIN PASSWORD '{os.environ['PGPASSWORD']}'"  # of random letters
+    subprocess.run(["psql", "--quiet", "--dbname=postgres"], input=made, text=True, check=True)
+    return "drilled"
 
 
 @contextlib.contextmanager

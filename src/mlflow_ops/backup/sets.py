@@ -1,8 +1,9 @@
 """Backup sets: what a manifest says, which files a new set needs, which sets have had their time.
 
-A set is a directory named after its moment. Its manifest lists the databases' copies and every
-artifact that there was, each with the set in which its file lies: a set holds only those that no
-earlier one has. So no set is ever changed, and a file goes when no manifest names it any more.
+A set is a directory named after its moment. Its manifest says what is in the databases' copies. A
+list beside it names, a line each, every artifact that there was and the set in which its file lies:
+a set holds only those that no earlier one has. So no set is ever changed, and a file goes when no
+list names it any more. (Sets of releases before have that list in the manifest.)
 
 Nothing but the standard library is used, so that any Python 3.9 or later runs it.
 """
@@ -10,16 +11,24 @@ Nothing but the standard library is used, so that any Python 3.9 or later runs i
 from __future__ import annotations
 
 import calendar
+import gzip
 import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 MANIFEST = "manifest.json"
+LIST = "artifacts.jsonl.gz"
 NAME = re.compile(r"\d{8}T\d{6}Z")
+AHEAD = 600  # seconds by which a clock may differ from the one that named a set
+DAY = 86400
 
 
 class Trouble(Exception):
@@ -71,14 +80,13 @@ def digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def written(manifest: dict[str, Any], artifacts: Iterable[Artifact]) -> str:
-    """Return the text of a manifest with its artifacts, and a digest by which damage is found."""
-    whole = {**manifest, "artifacts": [asdict(artifact) for artifact in artifacts]}
-    return json.dumps({**whole, "digest": digest(whole)}, indent=1) + "\n"
+def written(manifest: Mapping[str, Any]) -> str:
+    """Return the text of a manifest, with a digest by which damage is found."""
+    return json.dumps({**manifest, "digest": digest(manifest)}, indent=1) + "\n"
 
 
-def read(stamp: str | None, text: str) -> tuple[dict[str, Any], list[Artifact]]:
-    """Return a manifest without its artifacts, and them. Raises Trouble where it is damaged.
+def read(stamp: str | None, text: str) -> dict[str, Any]:
+    """Return a manifest. Raises Trouble where it is damaged.
 
     Args:
         stamp: the set in which it lies; None for one that was fetched.
@@ -91,91 +99,87 @@ def read(stamp: str | None, text: str) -> tuple[dict[str, Any], list[Artifact]]:
         # An older set's would pass itself off as newer.
         if stamp not in (None, manifest["set"]):
             raise ValueError(f"it is that of set {manifest['set']}")
-        artifacts = [Artifact(**entry) for entry in manifest.pop("artifacts")]
-        paths = [*files(manifest, artifacts), *(artifact.path for artifact in artifacts)]
-        for file in paths:  # a fetch writes them, as root
+        for file in own_files(manifest):  # a fetch writes them, as root
             if not stays_below(file):
                 raise ValueError(f"it names a file {file}")
-        return manifest, artifacts
+        return manifest
     except (ValueError, KeyError, TypeError) as error:
         what = f"Set {stamp}" if stamp else "What was fetched"
         raise Trouble(f"{what} is damaged: {MANIFEST}: {error}.") from error
 
 
-def to_copy(
-    now: Iterable[Artifact], before: Iterable[Artifact], moment: float, there: Mapping[str, int]
-) -> tuple[list[Artifact], list[Artifact]]:
-    """Split what there is now into artifacts whose file the target has, and those to copy.
+def write_list(file: Path, artifacts: Iterable[Artifact]) -> str:
+    """Write the list of a set's artifacts; return its SHA-256."""
+    with gzip.open(file, "wt", encoding="utf-8", compresslevel=3) as text:
+        for artifact in artifacts:
+            text.write(json.dumps(asdict(artifact), ensure_ascii=False) + "\n")
+    return sha256(file)
+
+
+def listed(manifest: Mapping[str, Any], file: Path) -> Iterator[Artifact]:
+    """Yield a set's artifacts. Raises Trouble where the list is damaged: before the first of them.
 
     Args:
-        now: the artifacts, as their source lists them.
-        before: those of the last set.
-        moment: that set's, in seconds.
-        there: the target's files and their sizes; one that is missing is copied again.
+        manifest: of the set.
+        file: its list; there is none where the manifest has the artifacts itself.
     """
-    # S3 knows whole seconds: an object of the very second may have been written once more in it.
-    settled = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment - 2))
-    known = {
-        (artifact.path, artifact.size, artifact.modified): artifact
-        for artifact in before
-        if there.get(artifact.file) == artifact.size
-        and (artifact.modified < settled or not artifact.modified.endswith(".000000000Z"))
-    }
-    kept: list[Artifact] = []
-    fresh: list[Artifact] = []
-    for artifact in now:
-        earlier = known.get((artifact.path, artifact.size, artifact.modified))
-        (fresh if earlier is None else kept).append(earlier or artifact)
-    return kept, fresh
+    said = manifest.get("list")
+    try:
+        if said and sha256(file) != said["sha256"]:
+            raise ValueError("it is not what was written")
+        with gzip.open(file, "rt", encoding="utf-8") if said else nullcontext() as lines:
+            for entry in map(json.loads, lines) if lines else manifest["artifacts"]:
+                artifact = Artifact(**entry)
+                artifact.path.encode()
+                if artifact.set and not NAME.fullmatch(artifact.set):
+                    raise ValueError(f"it names a set {artifact.set}")
+                # A fetch writes them, as root.
+                for path in (artifact.path, *([artifact.file] if artifact.set else [])):
+                    if not stays_below(path):
+                        raise ValueError(f"it names a file {path}")
+                yield artifact
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        where = LIST if said else MANIFEST
+        raise Trouble(f"Set {manifest['set']} is damaged: {where}: {error}.") from error
 
 
-def copied(
-    fresh: Iterable[Artifact], stamp: str, hashes: Mapping[str, str], sizes: Mapping[str, int]
-) -> tuple[list[Artifact], list[Artifact]]:
-    """Split what was to be copied into artifacts that now lie in a set, and those that do not.
-
-    Args:
-        fresh: the artifacts, as their source listed them.
-        stamp: the set.
-        hashes: the digests of the copies, by path.
-        sizes: their sizes; a file may have been written anew after it was listed.
-    """
-    done, missing = [], []
-    for artifact in fresh:
-        if (path := artifact.path) in hashes and path in sizes:
-            done.append(replace(artifact, set=stamp, sha256=hashes[path], size=sizes[path]))
-        else:
-            missing.append(artifact)
-    return done, missing
+def sha256(file: Path) -> str:
+    """Return a file's digest, in hexadecimal."""
+    found = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
-def files(manifest: Mapping[str, Any], artifacts: Iterable[Artifact]) -> dict[str, str]:
-    """Return the files below the target that a set needs, with their SHA-256."""
-    stamp = manifest["set"]
+def own_files(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files of a set that are not artifacts, below the target, with their SHA-256."""
     own = [*manifest["databases"].values(), *manifest["files"], *manifest.get("authority", [])]
-    return {
-        **{f"{stamp}/{entry['file']}": entry["sha256"] for entry in own},
-        **{artifact.file: artifact.sha256 for artifact in artifacts if artifact.set},
-    }
+    own += [manifest["list"]] if "list" in manifest else []
+    return {f"{manifest['set']}/{entry['file']}": entry["sha256"] for entry in own}
+
+
+def present(stamps: Iterable[str], now: float) -> list[str]:
+    """Return the sets that are not from the future: a clock was wrong then, or is now."""
+    return [stamp for stamp in stamps if seconds(stamp) <= now + AHEAD]
 
 
 def expired(stamps: Iterable[str], now: float, days: int, least: int) -> list[str]:
-    """Return the sets that are older than so many days, but never of the newest `least`."""
-    newest_first = sorted(stamps, reverse=True)
-    return sorted(
-        stamp for stamp in newest_first[max(least, 1) :] if seconds(stamp) < now - days * 86400
-    )
+    """Return the sets that are older than so many days, but never of the newest `least`.
 
-
-def unneeded(there: Iterable[str], kept: Iterable[str], needed: set[str]) -> list[str]:
-    """Return the files of sets that are not kept (expired ones, unfinished ones) and not needed."""
-    keep = set(kept)
-    found = []
-    for path in there:
-        stamp = path.partition("/")[0]
-        if NAME.fullmatch(stamp) and stamp not in keep and path not in needed:
-            found.append(path)
-    return found
+    Where sets came regularly, a gap far longer than all others says more of the clock than of time:
+    it makes the sets before it no older than a usual one does.
+    """
+    newest_first = sorted(present(stamps, now), reverse=True)
+    moments = [now, *map(seconds, newest_first)]
+    gaps = [later - earlier for later, earlier in pairwise(moments)]
+    usual = median(gaps[1:] or [0])
+    old, age = [], 0.0
+    for number, (stamp, gap) in enumerate(zip(newest_first, gaps, strict=True)):
+        age += usual if gap > max(days * DAY, 10 * usual) and len(gaps) > 2 else gap
+        if number >= max(least, 1) and age > days * DAY:
+            old.append(stamp)
+    return sorted(old)
 
 
 def amount(count: float) -> str:

@@ -15,20 +15,25 @@ import math
 import os
 import re
 import secrets
+import select
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..remedies import remedy
+from .index import parts
 from .sets import MANIFEST, Artifact, Trouble
 
 SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 ATTEMPTS = 3  # at copying, where it stalls
+RETRIES = ("--retries", "5", "--retries-sleep", "5s")  # rclone's own, where something fails
 LONGEST, LONGEST_NAME, LONGEST_KEY = 4095, 255, 1024  # bytes in a path, its parts, a key of S3
 STALLED, STALLED_BYTES = 600.0, 10_000  # in so many seconds rclone moves at least that
+PATIENCE = 60  # seconds for what takes less than one
 NOTHING_THERE = 3  # rclone's exit code for a directory that does not exist
+MARK = "mlflow-backup.target"  # a directory is known by it: what a disk hides has none
 
 # The variables of an S3 in the service's settings, and in ours.
 SERVICE_S3 = {
@@ -169,55 +174,74 @@ class Store:
         return f"{self.remote}{'' if self.remote.endswith(':') else '/'}{path}"
 
     def rclone(
-        self, *arguments: str, stdin: str = "", other: Store | None = None, ok: int = 0,
-        moves: bool = False,
-    ) -> str:  # fmt: skip
-        """Run rclone and return what it prints.
+        self, *arguments: str, stdin: str = "", other: Store | None = None, ok: int = 0
+    ) -> str:
+        """Run rclone and return what it prints; see `said`."""
+        return "".join(self.said(arguments, stdin, other, ok))
+
+    def said(
+        self, arguments: Iterable[str], stdin: str = "", other: Store | None = None, ok: int = 0
+    ) -> Iterator[str]:
+        """Run rclone and yield the lines that it prints, each with its end.
 
         Args:
-            *arguments: its own.
+            arguments: its own.
             stdin: what it reads.
             other: a second store that the arguments name.
             ok: a further exit code that is no failure.
-            moves: whether it moves data all the time, and is stopped when it does not.
 
-        Raises Trouble with what it said, and what to do about it; Stalled where it was stopped.
+        Raises Trouble with what it said, and what to do about it; Stalled where it did nothing any
+        more, and was stopped.
         """
         stores = [self, *([other] if other else [])]
         environment = {name: value for store in stores for name, value in store.environment.items()}
         bundles = {store.ca for store in stores if store.ca}
-        with tempfile.NamedTemporaryFile() as trusted:
+        command = ["rclone", *arguments]
+        with contextlib.ExitStack() as opened:
             if bundles:  # rclone takes but one file, and then forgets the host's own CAs
+                trusted = opened.enter_context(tempfile.NamedTemporaryFile())
                 for bundle in [SYSTEM_CA, *bundles]:
                     trusted.write(bundle.read_bytes() + b"\n")
                 trusted.flush()
                 environment["RCLONE_CA_CERT"] = trusted.name
-            with subprocess.Popen(
-                ["rclone", *arguments], env=environment, text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            ) as process:  # fmt: skip
-                try:
-                    stdout, stderr = self.said(process, stdin, moves)
-                except BaseException:
-                    process.kill()
-                    raise
-        if process.returncode in (0, ok):
-            return stdout
-        raise Trouble(self.explained(arguments[0], stderr))
+            # In memory: it may be a password, and no pipe is ever full.
+            told = opened.enter_context(os.fdopen(os.memfd_create("told"), "w+b"))
+            told.write(stdin.encode())
+            told.seek(0)
+            errors = opened.enter_context(tempfile.TemporaryFile())
+            process = opened.enter_context(
+                subprocess.Popen(
+                    command, env=environment, stdin=told, stdout=subprocess.PIPE, stderr=errors
+                )
+            )
+            try:
+                yield from self.heard(process)
+            except BaseException:
+                process.kill()
+                raise
+            if process.wait() not in (0, ok):
+                errors.seek(0)
+                raise Trouble(self.explained(command[1], errors.read().decode(errors="replace")))
 
-    def said(self, process: subprocess.Popen[str], stdin: str, moves: bool) -> tuple[str, str]:
-        """Return what a process has said when it is at its end. Raises Stalled."""
-        told, before = stdin, 0.0
+    def heard(self, process: subprocess.Popen[bytes]) -> Iterator[str]:
+        """Yield the lines that a process prints, with their ends. Raises Stalled."""
+        assert process.stdout  # noqa: S101 it is a pipe
+        pipe, rest, before = process.stdout.fileno(), b"", 0.0
         while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.communicate(told, timeout=STALLED if moves else None)
-            told = ""  # it remembers
-            if (now := transferred(process)) < before + STALLED_BYTES:
+            if select.select([pipe], [], [], STALLED)[0]:
+                if not (block := os.read(pipe, 1 << 16)):
+                    break
+                *lines, rest = (rest + block).split(b"\n")
+                yield from (f"{line.decode(errors='replace')}\n" for line in lines)
+            elif (now := transferred(process)) < before + STALLED_BYTES:
                 raise Stalled(
                     f"{self.place}: nothing was copied for {STALLED / 60:.0f} minutes. Does a "
                     "share not answer? Or does the service put pipes in the place of its files?"
                 )
-            before = now
+            else:
+                before = now
+        if rest:
+            yield rest.decode(errors="replace")
 
     def explained(self, verb: str, stderr: str) -> str:
         """Return what went wrong, and what to do."""
@@ -230,38 +254,45 @@ class Store:
         hint = f" Look at the {self.s3_prefix}* variables." if self.s3_prefix else ""
         return f"{self.place}: rclone {verb}: {said}{hint}"
 
-    def sizes(self, path: str = "") -> dict[str, int]:
-        """Return all files below a path, and their sizes."""
-        return {entry.path: entry.size for entry in self.listed(path, "--no-modtime")}
-
-    def listed(self, path: str = "", *options: str) -> list[Artifact]:
-        """Return all files below a path, each with its size and time."""
+    def listed(self, path: str = "", *options: str) -> Iterator[Artifact]:
+        """Yield all files below a path, each with its size and time."""
         if self.local and not (self.local / path).is_dir():
-            return []
+            return
         deep = self.odd()[1] if self.seen else ()
         without = "".join(f"/{re.sub('[^A-Za-z0-9/._-]+', '*', name)}/**\n" for name in deep)
         if without:
             options = (*options, "--exclude-from", "-")
-        text = self.rclone(
-            "lsjson", "--recursive", "--files-only", "--no-mimetype", *options, self.at(path),
-            ok=NOTHING_THERE, stdin=without,
-        )  # fmt: skip
-        entries = json.loads(text) if text.strip().endswith("]") else []
-        return [
-            Artifact(entry["Path"], entry["Size"], entry.get("ModTime", "")) for entry in entries
-        ]
+        command = ("lsjson", "--recursive", "--files-only", "--no-mimetype", *options)
+        for line in self.said((*command, self.at(path)), without, ok=NOTHING_THERE):
+            if line.startswith("{"):  # one a line, in brackets
+                entry = json.loads(line.rstrip(",\n"))
+                yield Artifact(entry["Path"], entry["Size"], entry.get("ModTime", ""))
+
+    def directories(self) -> set[str]:
+        """Return the names of the directories that there are."""
+        said = self.rclone("lsf", "--dirs-only", "--max-depth", "1", self.at(), ok=NOTHING_THERE)
+        return {line.rstrip("/") for line in said.splitlines()}
 
     def hashes(self, paths: Iterable[str], path: str = "") -> dict[str, str]:
-        """Read files and return their SHA-256; one that cannot be read is missing in it."""
-        names = lines(paths)
-        if not names:
-            return {}
-        said = self.rclone(
-            "hashsum", "SHA256", "--download", "--files-from-raw", "-", self.at(path),
-            stdin=names, ok=5,
-        )  # fmt: skip
-        found = re.findall(r"(?m)^([0-9a-f]{64})  (.*)$", said)
-        return {file: sha256 for sha256, file in found}
+        """Read files and return their SHA-256; one that cannot be read is missing in it.
+
+        Raises Trouble where the store as a whole does not answer.
+        """
+        names, found = [*paths], dict[str, str]()
+        for _ in range(2):  # a store may fail for a moment
+            rest = [name for name in names if name not in found]
+            for some in parts(rest):
+                command = ("hashsum", "SHA256", "--download", "--files-from-raw", "-")
+                asked = lines(some)
+                try:
+                    for line in self.said((*command, self.at(path)), asked):
+                        if re.match("[0-9a-f]{64}  ", line):
+                            found[line[66:].rstrip("\n")] = line[:64]
+                except Stalled:
+                    raise
+                except Trouble:
+                    self.directories()
+        return found
 
     def copy(self, paths: Iterable[str], source: str, to: Store, destination: str) -> None:
         """Copy files to another store; one that is gone meanwhile is no failure.
@@ -269,7 +300,11 @@ class Store:
         Nor is a pipe that was put in the place of one, for which rclone waits without end: it is
         stopped, and begins again without it.
         """
-        paths, again = [*paths], ["--no-check-dest"]
+        for some in parts(paths):
+            self._copy(some, source, to, destination)
+
+    def _copy(self, paths: list[str], source: str, to: Store, destination: str) -> None:
+        again = ["--no-check-dest"]
         for attempt in range(1, ATTEMPTS + 1):
             place = self.local / source if self.local else None
             names = lines(path for path in paths if not (place and is_special(place / path)))
@@ -278,8 +313,8 @@ class Store:
             try:
                 to.rclone(
                     "copy", "--files-from-raw", "-", "--no-traverse", *again,
-                    "--retries", "5", "--retries-sleep", "5s",
-                    self.at(source), to.at(destination), stdin=names, other=self, moves=True,
+                    *RETRIES,
+                    self.at(source), to.at(destination), stdin=names, other=self,
                 )  # fmt: skip
                 return
             except Stalled:
@@ -298,8 +333,8 @@ class Store:
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files."""
-        if names := lines(paths):
-            self.rclone("delete", "--files-from-raw", "-", self.at(), stdin=names)
+        for some in parts(paths):
+            self.rclone("delete", "--files-from-raw", "-", self.at(), stdin=lines(some))
 
 
 def is_special(path: Path) -> bool:
@@ -309,7 +344,7 @@ def is_special(path: Path) -> bool:
     return False
 
 
-def transferred(process: subprocess.Popen[str]) -> float:
+def transferred(process: subprocess.Popen[bytes]) -> float:
     """Return how many bytes a process has read and written; no end of them where nobody knows."""
     with contextlib.suppress(OSError):
         lines = Path(f"/proc/{process.pid}/io").read_text().splitlines()
@@ -339,9 +374,9 @@ class Target:
         self.recipient = settings.get("MLFLOW_BACKUP_RECIPIENT", "")
         self.identity = settings.get("MLFLOW_BACKUP_IDENTITY", "")
         self.key = settings.get("MLFLOW_BACKUP_KEY", "")
-        self.plain = Store(
-            settings["MLFLOW_BACKUP_TARGET"], settings, OUR_S3, "mlflow_backup_target"
-        )
+        if (place := settings["MLFLOW_BACKUP_TARGET"]).startswith("/"):
+            answers(Path(place))
+        self.plain = Store(place, settings, OUR_S3, "mlflow_backup_target")
         self.place, self.local = self.plain.place, self.plain.local
         self.store = self.plain
 
@@ -350,8 +385,27 @@ class Target:
         there = {entry.path for entry in self.plain.listed("", "--max-depth", "1", "--no-modtime")}
         if "key.json" not in there:
             return {}
-        found: dict[str, str] = json.loads(self.plain.read("key.json"))
-        return found
+        try:
+            found = json.loads(self.plain.read("key.json"))
+            return {"recipient": found["recipient"], "key": found["key"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise Trouble(f"{self.place}/key.json is damaged: {error!r}.") from error
+
+    def see_that_it_is_there(self, been_here: bool) -> None:
+        """Raise Trouble where a directory is not the one that sets were written to.
+
+        Args:
+            been_here: whether this host has written there before: then there must be a mark, which
+                what a disk or a share hides has not.
+        """
+        if not self.local or (self.local / MARK).is_file():
+            return
+        if been_here:
+            raise Trouble(
+                f"{self.place} is not what backups went to: it has no {MARK}. Is a disk or a share "
+                f"not mounted? If it is meant to be new and empty: touch {self.place}/{MARK}"
+            )
+        (self.local / MARK).write_text("Backups of MLflow are kept here.\n")
 
     def open(self) -> None:
         """Have the sets read and written as they are: with the host's password, or the identity.
@@ -420,15 +474,30 @@ class Target:
             ).strip(),
         }
 
-    def prepare(self) -> tuple[list[str], str]:
+    def manifests(self, *ends: str) -> list[str]:
+        """Return the names of directories that have a manifest.
+
+        Args:
+            *ends: what its name may end with; by default as it does where it is encrypted, or not.
+        """
+        names = [f"{MANIFEST}{end}" for end in ends or [".bin" * (self.store is not self.plain)]]
+        only = [word for name in names for word in ("--include", f"/*/{name}")]
+        found = self.plain.listed("", "--max-depth", "2", "--no-modtime", *only)
+        return sorted(entry.path.partition("/")[0] for entry in found)
+
+    def prepare(self, been_here: bool) -> tuple[list[str], str]:
         """See that files come and go, and see to the key. Return what was changed, and its mark.
+
+        Args:
+            been_here: whether this host has written there before.
 
         Raises Trouble.
         """
         changes = []
-        if self.local and not self.local.is_dir():
+        if self.local and not self.local.is_dir() and not been_here:
             self.local.mkdir(mode=0o700, parents=True)
             changes.append(f"made {self.local}")
+        self.see_that_it_is_there(been_here)
         probe = f"probe-{secrets.token_hex(8)}"
         self.plain.write(probe, probe)
         if self.plain.read(probe) != probe:
@@ -445,7 +514,7 @@ class Target:
             return changes, ""
         if known:
             password = self._password(known)
-        elif [path for path in self.plain.sizes() if path.endswith(f"/{MANIFEST}")]:
+        elif self.manifests():
             raise Trouble(
                 f"{self.place} holds sets that are not encrypted, and mlflow_backup_recipient is "
                 "set. Set another mlflow_backup_target."
@@ -471,6 +540,15 @@ class Target:
         return self.key_file.read_text().strip() if self.key_file.is_file() else ""
 
 
+def answers(place: Path) -> None:
+    """Raise Trouble where the file system of a directory does not answer, as a share may."""
+    try:
+        subprocess.run(["stat", "-f", "--", place], capture_output=True, check=False,
+                       timeout=PATIENCE)  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise Trouble(f"{place} does not answer. Is it on a share whose server is down?") from error
+
+
 def mark(password: str) -> str:
     """Return by what a password is known that nobody is told, and that nobody finds another for.
 
@@ -481,9 +559,13 @@ def mark(password: str) -> str:
 
 def age(*arguments: str, stdin: str) -> str:
     """Run age and return what it prints. Raises Trouble."""
-    done = subprocess.run(
-        ["age", *arguments], input=stdin, capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["age", *arguments], input=stdin, capture_output=True, text=True, check=False,
+            timeout=PATIENCE,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise Trouble(f"age did not end within {PATIENCE} s.") from error
     if done.returncode == 0:
         return done.stdout.strip()
     said = next(iter(done.stderr.strip().splitlines()), "").removeprefix("age: ")

@@ -15,8 +15,31 @@ PATIENCE = 10  # seconds that a server may take to answer
 
 DRIVER = re.compile(r"\+psycopg2?(?=://)")  # which SQLAlchemy wants in an address, and nobody else
 
-# Empties a PostgreSQL database: MLflow has made functions there too, which no table takes along.
-EMPTY_IT = """
+# No limit of the server's ends what takes as long as the data is large, within a transaction.
+PATIENT = """
+SELECT set_config(name, '0', true) FROM pg_settings
+ WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
+
+
+def ours(catalog: str, owner: str) -> str:
+    """Return the condition by which SQL tells what is MLflow's in a schema.
+
+    What an extension has brought is not, nor what belongs to another role.
+
+    Args:
+        catalog: the catalog that is asked.
+        owner: its column of that meaning.
+    """
+    return (
+        f"pg_has_role({catalog}.{owner}, 'USAGE') AND NOT EXISTS (SELECT FROM pg_depend of"
+        f" WHERE of.classid = '{catalog}'::regclass AND of.objid = {catalog}.oid"
+        " AND of.deptype = 'e')"
+    )
+
+
+# Removes from a PostgreSQL database all that is MLflow's: functions, too, which go with no table.
+EMPTY_IT = f"""
 SET client_min_messages = warning;
 DO $$ DECLARE statement text; BEGIN
   FOR statement IN
@@ -25,23 +48,27 @@ DO $$ DECLARE statement text; BEGIN
       FROM pg_class WHERE relnamespace = current_schema()::regnamespace
        AND (relkind IN ('r', 'p', 'v', 'm') OR (relkind = 'S' AND NOT EXISTS (
             SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i'))))
+       AND {ours("pg_class", "relowner")}
     UNION ALL
     SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', oid::regprocedure) FROM pg_proc
-     WHERE pronamespace = current_schema()::regnamespace
-       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+     WHERE pronamespace = current_schema()::regnamespace AND {ours("pg_proc", "proowner")}
     UNION ALL
     SELECT format('DROP TYPE IF EXISTS %I CASCADE', typname) FROM pg_type
      WHERE typnamespace = current_schema()::regnamespace AND typtype IN ('e', 'd')
+       AND {ours("pg_type", "typowner")}
   LOOP EXECUTE statement; END LOOP;
 END $$;
-"""
+"""  # noqa: S608 no input
 
 
 def connect(uri: str) -> Any:
     """Return a connection to a PostgreSQL database, with exactly the credentials of its address."""
     import psycopg
 
-    return psycopg.connect(DRIVER.sub("", uri, count=1), connect_timeout=PATIENCE)
+    # One that says nothing while something else works on a snapshot of its is not taken for dead.
+    return psycopg.connect(
+        DRIVER.sub("", uri, count=1), connect_timeout=PATIENCE, keepalives_idle=60
+    )
 
 
 WRONG_PASSWORD = "28P01"  # noqa: S105 a code

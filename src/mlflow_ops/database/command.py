@@ -5,9 +5,12 @@
   create          bring the schema into the databases that are empty, and touch no other
   migrate         bring the schema of the others to what this MLflow needs
   savable         see that `save` has the programs for it, and that they know the database's version
-  count           print as JSON how many of each there are that people would miss
+  replaceable     see that what `save` saves could be loaded again, in the place of what is there
+  count           print as JSON how many of each people have made; {} of an empty database
   save DIR        copies of one moment into DIR, with manifest.json; the service may be running
   load DIR        replace what the databases hold by what was saved; all of a database, or nothing
+  tell TOKEN WORD let servers that share the database know where a switch is (servers.py)
+  told TOKEN      print that word, or nothing
 
 A migration happens by `migrate` alone: MLflow would do it silently when it starts on an older
 database, and no older MLflow reads the result. Run it with the environment's Python, as the
@@ -33,8 +36,10 @@ from typing import Any
 from .. import mlflow_internals as internals
 from ..server import guard_places
 from ..settings import databases, read_settings
-from . import SQLITE, connect, copies, how_to_read, size
+from . import SQLITE, connect, copies, how_to_read, servers, size
 from .schema import all_or_nothing, alone, create, refusal, status
+
+CHECKS = {"savable": copies.check_savable, "replaceable": copies.check_replaceable}
 
 
 def elsewhere(uri: str, destination: str, roots: list[str]) -> list[str]:
@@ -69,13 +74,23 @@ def main() -> int:
     """Do what the arguments say; return the exit code."""
     parser = argparse.ArgumentParser(description="MLflow's databases.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("status", "check", "create", "migrate", "savable", "count", "save", "load"):
+    for verb in (
+        "status", "check", "create", "migrate", "savable", "replaceable", "count", "save", "load",
+    ):  # fmt: skip
         action = verbs.add_parser(verb)
         action.add_argument("--stdin", action="store_true", help="read the addresses from stdin")
+        action.add_argument("--only", metavar="KIND,KIND", help="of these databases alone")
         if verb in ("save", "load"):
             action.add_argument("directory", type=Path, metavar="DIR")
+    for verb, words in {"tell": ["token", "word"], "told": ["token"]}.items():
+        action = verbs.add_parser(verb)
+        action.set_defaults(stdin=False, only="")
+        for word in words:
+            action.add_argument(word)
     arguments = parser.parse_args()
     uris, options = asked(arguments.stdin)
+    if arguments.only:
+        uris = {kind: uri for kind, uri in uris.items() if kind in arguments.only.split(",")}
     try:
         return act(arguments, uris, **options)
     except copies.Unusable as error:
@@ -117,11 +132,16 @@ def act(
             if status(kind, uri)["state"] != "current":
                 internals.upgrade_schema(kind, uri)
                 print(f"migrated {kind}", flush=True)
-    elif arguments.verb == "savable":
+    elif arguments.verb in CHECKS:
         for uri in uris.values():
-            copies.check_savable(uri)
+            CHECKS[arguments.verb](uri)
     elif arguments.verb == "count":
-        print(json.dumps({kind: copies.count(kind, uri) for kind, uri in uris.items()}))
+        made = {kind: internals.of_people(copies.count(kind, uri)) for kind, uri in uris.items()}
+        print(json.dumps(made))
+    elif arguments.verb == "tell":
+        servers.tell(uris["tracking"], arguments.token, arguments.word)
+    elif arguments.verb == "told":
+        print(servers.told(uris["tracking"], arguments.token))
     elif arguments.verb == "save":
         print(json.dumps(copies.save(uris, arguments.directory)))
     else:

@@ -10,19 +10,21 @@ import re
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from .. import mlflow_internals as internals
-from . import DRIVER, EMPTY_IT, SQLITE, connect, tables
+from . import DRIVER, EMPTY_IT, PATIENT, SQLITE, connect, ours, tables
 from .schema import tables_and_revision
 
 MANIFEST = "manifest.json"
 
-# What a newer pg_restore says to a server that does not know it yet.
+# What a newer pg_restore says to a server that does not know it yet; PATIENT has seen to it.
 UNKNOWN_TO_OLDER = re.compile(r"SET transaction_timeout = 0;\n?$")
 
 # Whoever else is connected would keep the tables: a server that did not stop, or a person.
@@ -31,6 +33,39 @@ SET lock_timeout = '60s';
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid();
 """
+
+IN_SCHEMA = "relnamespace = current_schema()::regnamespace"
+
+# Tables and the like of others that lie where MLflow's are, and whether MLflow could write there.
+OF_OTHERS = f"""
+SELECT relname, has_table_privilege(oid, 'INSERT') FROM pg_class
+ WHERE {IN_SCHEMA} AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+   AND NOT pg_has_role(relowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_depend
+       WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')
+"""  # noqa: S608 no input
+
+# Extensions that MLflow's tables need: somebody has made an index with one, say.
+NEEDED = f"""
+SELECT DISTINCT extname FROM pg_depend uses
+  JOIN pg_class ON uses.classid = 'pg_class'::regclass AND uses.objid = pg_class.oid
+  JOIN pg_depend brought ON brought.classid = uses.refclassid AND brought.objid = uses.refobjid
+   AND brought.deptype = 'e'
+  JOIN pg_extension ON brought.refobjid = pg_extension.oid
+ WHERE {IN_SCHEMA} AND {ours("pg_class", "relowner")}
+"""  # noqa: S608 no input
+
+# What of others would go with MLflow's tables, if these were replaced.
+LEANING = f"""
+WITH mine AS (SELECT oid FROM pg_class WHERE {IN_SCHEMA} AND {ours("pg_class", "relowner")})
+SELECT DISTINCT format('view %s', ev_class::regclass) FROM pg_depend
+  JOIN pg_rewrite ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
+ WHERE refclassid = 'pg_class'::regclass AND refobjid IN (SELECT oid FROM mine)
+   AND ev_class NOT IN (SELECT oid FROM mine)
+ UNION
+SELECT format('constraint %s of table %s', conname, conrelid::regclass) FROM pg_constraint
+ WHERE contype = 'f' AND confrelid IN (SELECT oid FROM mine)
+   AND conrelid NOT IN (SELECT oid FROM mine)
+"""  # noqa: S608 no input
 
 
 class Unusable(Exception):
@@ -109,29 +144,97 @@ def save_sqlite(kind: str, uri: str, file: Path) -> tuple[float, dict[str, int]]
     return moment, found
 
 
+def quoted(name: str) -> str:
+    """Return a name as SQL and pg_dump's patterns have it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def what_is_ours(connection: Any) -> list[str]:
+    """Return the options by which pg_dump takes what is MLflow's, and nothing of others.
+
+    Raises Unusable for a table that MLflow uses and its role does not own.
+    """
+    (schema, user), others = (
+        connection.execute("SELECT current_schema(), current_user").fetchone(),
+        connection.execute(OF_OTHERS).fetchall(),
+    )
+    if used := sorted(name for name, writable in others if writable):
+        raise Unusable(
+            f'user "{user}" may write to {", ".join(used)} of schema {schema}, and does not own '
+            f"it: it could not be loaded again. Where that is MLflow's, have the DBA run: ALTER "
+            f"TABLE {quoted(schema)}.{quoted(used[0])} OWNER TO {quoted(user)}; otherwise: REVOKE "
+            f"INSERT ON {quoted(schema)}.{quoted(used[0])} FROM {quoted(user)};"
+        )
+    return [
+        f"--schema={quoted(schema)}",
+        *(f"--exclude-table={quoted(schema)}.{quoted(name)}" for name, _ in others),
+        *(f"--extension={quoted(name)}" for (name,) in connection.execute(NEEDED)),
+    ]
+
+
 def save_postgresql(kind: str, uri: str, file: Path) -> tuple[float, dict[str, int]]:
     """Dump a PostgreSQL database as it is at one moment; return the moment and its counts."""
     with connect(uri) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute(PATIENT)
         (snapshot,) = connection.execute("SELECT pg_export_snapshot()").fetchone()
-        moment = time.time()
+        moment, found = time.time(), counts(kind, connection, tables(connection))
         finished(
-            program("pg_dump", uri, "--format=custom", "--no-owner", "--no-privileges",
+            program("pg_dump", uri, *what_is_ours(connection), "--format=custom",
                     f"--snapshot={snapshot}", f"--file={file}")
         )  # fmt: skip
-        return moment, counts(kind, connection, tables(connection))
+        return moment, found
 
 
-def check_savable(uri: str) -> None:
+def check_savable(uri: str, file: Path | None = None) -> None:
     """See that a database could be saved: pg_dump refuses a server that is newer than itself.
+
+    Args:
+        uri: the database.
+        file: where its schema, without what is in it, is left as a copy.
 
     Raises Unusable with its words.
     """
     if not uri.startswith(SQLITE):
+        with connect(uri) as connection:
+            options = what_is_ours(connection)
+        options += [f"--file={file}"] if file else []
         finished(
-            program("pg_dump", uri, "--schema-only", f"--table={internals.REVISION_TABLES}",
+            program("pg_dump", uri, "--schema-only", "--format=custom", *options,
                     stdout=subprocess.DEVNULL)
         )  # fmt: skip
+
+
+def check_replaceable(uri: str) -> None:
+    """See that what is saved of a database could be loaded there again, in its own place.
+
+    What no catalog tells is tried: its schema is loaded, by the same role, among the tables that
+    end with a connection. Raises Unusable with what has to be done.
+    """
+    if uri.startswith(SQLITE):
+        return
+    with tempfile.TemporaryDirectory() as place:
+        check_savable(uri, copy := Path(place, "schema.dump"))
+        with connect(uri) as connection:
+            found = connection.execute("""
+                SELECT current_user, current_schema(), current_database(),
+                       has_schema_privilege(current_schema(), 'CREATE'),
+                       has_database_privilege(current_database(), 'TEMPORARY')""").fetchone()
+            user, schema, name = map(quoted, found[:3])
+            leaning = [row[0] for row in connection.execute(LEANING)]
+        rights = {f"CREATE ON SCHEMA {schema}": found[3], f"TEMPORARY ON DATABASE {name}": found[4]}
+        for right in (right for right, given in rights.items() if not given):
+            raise Unusable(
+                f"user {user} lacks a right that it takes to load again what is saved of database "
+                f"{name}. Have the DBA run: GRANT {right} TO {user};"
+            )
+        if leaning:
+            raise Unusable(
+                f"others in database {name} lean on MLflow's tables, and would be gone when these "
+                f"are loaded again: {', '.join(leaning)}. Have the DBA keep the definitions "
+                "(pg_get_viewdef, pg_get_constraintdef), DROP them, and make them again afterwards."
+            )
+        try_postgresql(uri, copy)
 
 
 def save(uris: dict[str, str], directory: Path) -> dict[str, Any]:
@@ -214,22 +317,63 @@ def load_sqlite(uri: str, copy: Path) -> None:
     fresh.rename(file)
 
 
-def load_postgresql(uri: str, copy: Path) -> None:
-    """Replace what a PostgreSQL database holds, in one transaction: all of it, or nothing."""
+def listed(copy: Path) -> tuple[str, list[str], list[str]]:
+    """Return in which schema of a dump MLflow's tables are, the names there, and what to load.
+
+    That is, as lines of its list, what belongs there to the tables' owners, and extensions: a copy
+    that an earlier release made has all that is in the database. Raises Unusable.
+    """
+    done = subprocess.run(
+        ["pg_restore", "--list", str(copy)], capture_output=True, text=True, check=False
+    )
+    # What it is, its schema (- is none), its name, its owner.
+    entry = r"(?m)^\d+; \d+ \d+ "
+    revision = re.search(entry + rf"TABLE (.+) {internals.REVISION_TABLES} ", done.stdout)
+    if done.returncode or not revision:
+        raise Unusable(f"{copy} has no tables of MLflow's. {done.stderr.strip()}")
+    schema = re.escape(revision[1])
+    owners = "|".join(map(re.escape, re.findall(rf"{entry}TABLE {schema} \S+ (.+)", done.stdout)))
+    kinds = "TABLE|VIEW|MATERIALIZED VIEW|SEQUENCE|FUNCTION|TYPE|DOMAIN"
+    names = re.findall(rf"{entry}(?:{kinds}) {schema} ([^ (]+)", done.stdout)
+    mine = rf"(?!PUBLICATION)[A-Z ]+ {schema} .+ (?:{owners})"
+    return revision[1], names, re.findall(rf"{entry}(?:{mine}|EXTENSION - .+)$", done.stdout)
+
+
+def run_dump(
+    uri: str, copy: Path, entries: list[str], before: str, change: Callable[[str], str] = str,
+    after: str = "",
+) -> None:  # fmt: skip
+    """Run statements and, among them, what a dump consists of; in one transaction.
+
+    Args:
+        uri: the database.
+        copy: the dump.
+        entries: the lines of its list that count.
+        before: what is run first.
+        change: what becomes of each line of the dump.
+        after: what is run last.
+
+    Raises Unusable, with all as it was.
+    """
     psql = program("psql", uri, "--no-psqlrc", "--quiet", "--output=/dev/null", "--file=-",
                    "--single-transaction", "--set=ON_ERROR_STOP=1",
                    stdin=subprocess.PIPE)  # fmt: skip
     restore = subprocess.Popen(
-        ["pg_restore", "--no-owner", "--no-privileges", "--file=-", str(copy)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ["pg_restore", "--no-owner", "--no-privileges", "--use-list=/dev/stdin", "--file=-",
+         str(copy)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert psql.stdin and restore.stdout  # noqa: S101 they are pipes
+    assert psql.stdin and restore.stdin and restore.stdout  # noqa: S101 they are pipes
     try:
-        psql.stdin.write(ALONE + EMPTY_IT)
+        psql.stdin.write(PATIENT + ";" + before)
+        with restore.stdin as lines:
+            lines.write("\n".join(entries))
         for line in restore.stdout:
             if not UNKNOWN_TO_OLDER.match(line):
-                psql.stdin.write(line)
+                psql.stdin.write(change(line))
+        restore.stdin = None  # which is closed
         finished(restore)
+        psql.stdin.write(after)
     except BrokenPipeError:  # psql stopped, and says why
         restore.kill()
     except Unusable:
@@ -237,6 +381,27 @@ def load_postgresql(uri: str, copy: Path) -> None:
         psql.wait()
         raise
     finished(psql)
+
+
+def try_postgresql(uri: str, copy: Path) -> None:
+    """Load the tables of a dump among those that end with a connection. Raises Unusable."""
+    schema, names, entries = listed(copy)
+    any_name = "|".join(map(re.escape, names))
+    # What an extension brought stays where it is.
+    place = re.compile(rf'(?<![\w."])"?{re.escape(schema)}"?\.(?="?(?:{any_name})\b)')
+    run_dump(uri, copy, entries, "", lambda line: place.sub("pg_temp.", line), "ROLLBACK;")
+
+
+def load_postgresql(uri: str, copy: Path) -> None:
+    """Replace what a PostgreSQL database holds, in one transaction: all of it, or nothing."""
+    schema, _, entries = listed(copy)
+    name = "'" + schema.replace("'", "''") + "'"
+    elsewhere = f"""
+DO $$ BEGIN IF current_schema() <> {name} THEN
+  RAISE 'the copy is of schema %, and here is schema %', {name}, current_schema();
+END IF; END $$;
+"""
+    run_dump(uri, copy, entries, elsewhere + ALONE + EMPTY_IT)
 
 
 def load(uris: dict[str, str], directory: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import mlflow_internals as internals
-from . import EMPTY_IT, SQLITE, connect, how_to_read, tables
+from . import EMPTY_IT, PATIENT, SQLITE, connect, how_to_read, tables
 from .fit import Unfit, check_fit, remedy
 
 # In PostgreSQL, there while a schema is being created: what a creation that was cut off leaves is
@@ -99,7 +99,7 @@ def alone(uri: str) -> Iterator[None]:
         return
     with connect(uri) as connection:
         # A lock of the transaction, since a connection pooler may know no other.
-        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.execute(PATIENT)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [CREATION_LOCK])
         yield
 

@@ -74,7 +74,8 @@ class Patient:
         databases = [
             str(Path(uri[len(SQLITE) :]).parent) for uri in places if uri.startswith(SQLITE)
         ]
-        return [*databases, *(place for place in places if place.startswith("/"))]
+        through = ["/var/tmp"] if any(one.startswith("s3:") for one in places) else []  # noqa: S108
+        return [*databases, *through, *(place for place in places if place.startswith("/"))]
 
     # A tracking server's host ---------------------------------------------------------------------
 

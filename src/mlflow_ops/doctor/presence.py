@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from ..host import mlflow
 from .patient import CREDENTIALS, SQLITE, Patient, version_of
 from .report import Finding, Unseen, check, error, last_line, names, paths, run
 
@@ -37,6 +38,12 @@ def installation(p: Patient) -> Iterator[Finding]:
             f"{'are' if len(absent) > 1 else 'is'} missing.",
             "A run of the playbook was cut off, or somebody removed something.",
             f"{p.again}. It goes on where it was, and leaves data alone.",
+        )
+    elif why := mlflow.unusable(p["environment"]):
+        yield error(
+            f"{why}.",
+            "The service does not start again; while it runs, some of it fails.",
+            f"{p.again} makes the environment anew.",
         )
     else:
         try:
@@ -85,7 +92,7 @@ def activation(p: Patient) -> Iterator[Finding]:
     if p["environment"]:
         try:
             done = run([p.python, "-I", "-c", ""])
-            said = last_line(done.stderr) if done.returncode else ""
+            said = last_line(done.stderr) if done.returncode else mlflow.unusable(p["environment"])
         except Unseen as absent:
             said = str(absent)
         if said or not version_of(p["environment"]):

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from .. import client
+from .. import client, places
 from ..host.accounts import rights_of
 from ..server import ready
 from .patient import SEARCH, SQLITE, Patient, version_of
@@ -189,6 +189,24 @@ def bucket(p: Patient, destination: str, means: str) -> Iterator[Finding]:
         )
 
 
+@check("artifacts of the newest", "server", after=("database", "artifacts"))
+def newest(p: Patient) -> Iterator[Finding]:
+    """Whether what was logged last is where the server looks for it."""
+    destination = p.settings["MLFLOW_ARTIFACTS_DESTINATION"]
+    try:
+        number, bare = places.bare_of_files(p.settings, p.python, p["user"])
+    except places.Unknown as why:
+        raise Unseen(str(why)) from why
+    if bare:
+        yield error(
+            f"Of {number} of the newest runs and models these have no file in {destination}: "
+            f"{', '.join(bare[:5])}{' ...' if bare[5:] else ''}.",
+            "Who opens them gets an error: the files are elsewhere, or somebody removed them.",
+            "Was a directory, a bucket, its prefix or a mount changed? Set it back, and "
+            f"{p.again}; or bring the files: {p.play('restore')}",
+        )
+
+
 @check("readiness", "server", after=("services", "database", "artifacts"))
 def readiness(p: Patient) -> Iterator[Finding]:
     """Whether the server serves: database, and an artifact put, got and deleted."""
@@ -303,18 +321,35 @@ def backup(p: Patient) -> Iterator[Finding]:
     if not file.exists():
         yield note("No backup has been set up here.", "What is lost is lost.", backs_up)
         return
-    last = json.loads(file.read_text(encoding="utf-8"))
-    age, limit = (time.time() - (last.get("last_success") or 0)) / 3600, last["max_age_hours"]
-    limit = limit or float("inf")  # 0: it may be as old as it likes
+    try:
+        last = {**json.loads(file.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError):
+        last = {
+            "error": f"{file} is damaged, as after a power cut; the next backup writes it anew."
+        }
+    age = (time.time() - (last.get("last_success") or 0)) / 3600
+    limit = last.get("max_age_hours") or float("inf")  # 0: it may be as old as it likes
     words = f" The last attempt failed: {last['error']}" if last.get("error") else ""
     if not last.get("last_success"):
         yield error(f"No backup has ever succeeded.{words}", "What is lost is lost.", backs_up)
+    elif age < -1:
+        yield error(
+            f"The last good backup is from the future, by {-age:.0f} hours.{words}",
+            "The clock was wrong then, or is wrong now: nobody knows how old it is.",
+            f"timedatectl; then {backs_up}",
+        )
     elif age > limit:
         yield error(
             f"The last good backup is {age:.0f} hours old, and should be no older than {limit}."
             + words,
             "What was logged since would be lost.",
             f"{backs_up}; systemctl list-timers says when it is due",
+        )
+    elif last.get("damaged"):
+        yield warning(
+            f"Of the backups {last['damaged']} files are damaged or missing.{words}",
+            "What only they have cannot be restored.",
+            f"{backs_up}, which copies them anew; then mlflow-backup verify names the rest",
         )
     elif words:
         yield warning(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import installation
+from .. import installation, places
 from . import accounts, files, machine, mlflow, nginx, ports, units, ways
 
 Facts = dict[str, Any]
@@ -59,9 +59,18 @@ ANSWERS: dict[str, Callable[[Any], Facts]] = {
     "about": lambda _: {},
     "contents": lambda paths: {"contents": files.contents(paths)},
     "databases": lambda asked: {"databases": {one["path"]: files.database(one) for one in asked}},
-    "environments": lambda paths: {"mlflow": {path: mlflow.installed(path) for path in paths}},
+    "environments": lambda paths: {
+        "mlflow": {path: mlflow.installed(path) for path in paths},
+        "unusable": {path: why for path in paths if (why := mlflow.unusable(path))},
+    },
     "files": files.in_order,
-    "free": lambda paths: {"free_mb": {path: files.free_mb(path) for path in paths}},
+    "free": lambda paths: {
+        "free_mb": {path: files.free_mb(path) for path in paths},
+        "in_memory": [path for path in paths if files.in_memory(path)],
+    },
+    "keeps": lambda asked: {
+        "moved": places.moved(places.installed(asked["owner"], asked["file"]), asked["wanted"])
+    },
     "machine": lambda asked: dict(machine.size_and_names()) if asked else {},
     "installation": lambda asked: {"installation": installed_here()} if asked else {},
     "keeps_addresses": lambda asked: {"keeps_addresses": not asked or units.keeps_addresses()},

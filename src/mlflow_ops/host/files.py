@@ -214,6 +214,23 @@ def nearest_parent(path: str) -> Path:
     return nearest
 
 
+def in_memory(path: str, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Return whether a path is, or would be, in a file system that is memory.
+
+    Args:
+        path: absolute.
+        mounts: what the kernel says of file systems; a Mac says nothing.
+    """
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return False
+    real = Path(os.path.realpath(path))
+    of = {line.split()[1]: line.split()[2] for line in lines}  # the last one at a place counts
+    at = next((str(one) for one in (real, *real.parents) if str(one) in of), "")
+    return of.get(at) in ("tmpfs", "ramfs")
+
+
 def free_mb(path: str) -> int:
     """Return the room, in MB, where a path is or would be made."""
     return shutil.disk_usage(nearest_parent(path)).free // 1_000_000

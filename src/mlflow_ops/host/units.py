@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -136,6 +137,59 @@ def states(units: Mapping[str, Unit]) -> dict[str, State]:
     if len(told) != len(units):
         told = [{} for _ in units]
     return {name: state(units[name], told[number]) for number, name in enumerate(units)}
+
+
+def start(name: str, verb: str = "start", first: str = "", noise: str = "") -> str:
+    """Start a unit, or restart it, for somebody who asked; return why that did not work, or ''.
+
+    systemd counts starts, whoever asks for them, and refuses one too many as if the service had
+    crashed so often (StartLimitBurst). What is asked for is no crash: the count begins anew.
+
+    Args:
+        name: the unit.
+        verb: `start`, `restart`, or another of systemctl's.
+        first: of the words of its journal, those that come first, a regular expression.
+        noise: those that are left out, a regular expression.
+
+    Raises:
+        OSError: there is no systemctl.
+    """
+    subprocess.run(["systemctl", "reset-failed", "--", name], capture_output=True, check=False)
+    before = ask(name, "InvocationID")
+    done = subprocess.run(
+        ["systemctl", verb, "--", name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    return last_words(name, before, done.stdout, first, noise) if done.returncode else ""
+
+
+def last_words(
+    name: str, before: dict[str, str], said: str, first: str = "", noise: str = ""
+) -> str:
+    """Return why a start did not work.
+
+    Where systemd refused it, the journal has a start before this one, which may have been a good
+    one: then it is what systemctl said.
+
+    Args:
+        name: the unit.
+        before: its InvocationID before the start, as `ask` tells it.
+        said: what systemctl said.
+        first: see `start`.
+        noise: see `start`.
+    """
+    now = ask(name, "InvocationID")
+    if now == before:
+        return said.strip()
+    read = ["journalctl", "--quiet", "--no-pager", "--output=cat",
+            f"_SYSTEMD_INVOCATION_ID={now['InvocationID']}"]  # fmt: skip
+    parts = [[f"--grep={first}", "--lines=1"]] if first else []
+    lines: list[str] = []
+    for part in [*parts, ["--lines=300"]]:
+        told = subprocess.run([*read, *part], capture_output=True, check=False)
+        heard = told.stdout.decode(errors="replace").splitlines()
+        lines += [line for line in heard if not (noise and re.match(noise, line))][-30:]
+    return "\n".join(lines).strip() or said.strip()
 
 
 def keeps_addresses() -> bool:

@@ -4,7 +4,7 @@ Settings and databases share secrets: the password of PostgreSQL's role, that of
 and the keys that stored credentials are encrypted with. What is in the settings counts: each start
 brings the other half along, so that neither a changed inventory, nor a rotation that was cut off,
 nor a database that was restored leaves the service with half of a pair. And a database of another
-MLflow stops the start, with a sentence; see database/schema.py.
+MLflow stops the start, with a sentence; see database/schema.py. So does a switch that has the data.
 
 While secrets are rotated, MLFLOW_ROTATION (see rotation.py) holds the old and the new ones. Without
 it a password that PostgreSQL refuses, or a credential of another key, stays as it is.
@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .. import mlflow_internals as internals
+from .. import rollout
 from ..database import SQLITE, connect, tables
 from ..database.schema import refusal, status
 from ..settings import (
@@ -199,6 +200,9 @@ def main() -> int:
     parser.add_argument("--user", default="")
     parser.add_argument("--opened", action="store_true")
     asked = parser.parse_args()
+    if asked.user and (why := rollout.closed()):
+        print(why, file=sys.stderr)
+        return 1
     settings = read_settings()
     if asked.user:
         become(asked.user, settings)

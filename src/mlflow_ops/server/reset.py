@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from .. import mlflow_internals as internals
 from ..database import EMPTY_IT, SQLITE, connect, tables
 from ..database.schema import UNFINISHED, all_or_nothing, create
-from ..lock import data_lock
+from ..lock import Held, data_lock
 from ..settings import databases, read_settings
 
 
@@ -149,11 +149,14 @@ def main() -> None:
     artifacts = (Bucket if place.startswith("s3://") else Directory)(place)
     if sys.argv[1:] == ["forget"]:
         uris = databases(settings)
-        with data_lock():
-            if "auth" in uris:
-                forget_grants(uris["auth"])
-            anew(uris["tracking"])
-            artifacts.empty()
+        try:
+            with data_lock():
+                if "auth" in uris:
+                    forget_grants(uris["auth"])
+                anew(uris["tracking"])
+                artifacts.empty()
+        except Held as error:
+            sys.exit(str(error))
         return
     counts = logged(settings["MLFLOW_BACKEND_STORE_URI"])
     sizes = list(artifacts.sizes())

@@ -20,7 +20,6 @@ Run as root, by the Python of the service's environment.
 from __future__ import annotations
 
 import base64
-import fcntl
 import http.client
 import json
 import os
@@ -39,6 +38,7 @@ from .. import installation, program
 from ..client import Server
 from ..database import WRONG_PASSWORD, connect, refused
 from ..host import units
+from ..lock import PATIENCE, data_lock
 from ..settings import authentication, read_file, rotation, with_password
 
 UNIT = "mlflow.service"
@@ -145,12 +145,8 @@ def shown(name: str) -> str:
 
 def restart() -> None:
     """Restart the service, which ends when it is ready. Raises Refused with its last words."""
-    run("systemctl", "reset-failed", UNIT)  # starts that failed before do not count
-    if run("systemctl", "restart", UNIT).returncode:
-        start = shown("InvocationID")
-        words = run("journalctl", "--no-pager", "--output=cat", "--lines=15",
-                    f"_SYSTEMD_INVOCATION_ID={start}", "+", f"INVOCATION_ID={start}")  # fmt: skip
-        raise Refused(words.stdout.strip())
+    if words := units.start(UNIT, "restart", first="^mlflow-ready:"):
+        raise Refused(words)
 
 
 def left(service: Service, asked: dict[str, Any]) -> dict[str, str]:
@@ -291,17 +287,20 @@ def opened(service: Service, keys: dict[str, str]) -> tuple[int, int]:
     return int(stored), int(by_these)
 
 
-def hold(directory: Path, wait: bool) -> None:
-    """Take the lock on the service's data (lock.py) until this process ends.
-
-    Databases and keys do not change while a backup copies them. Raises Refused without waiting.
-    """
-    try:
-        fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError as error:
-        raise Refused(
-            f"A backup or a cleaning is at work (lslocks | grep {directory}). Run this again later."
-        ) from error
+def act(verb: str, service: Service) -> Any:
+    """Do one verb; return its answer. Raises Refused."""
+    if verb == "look":
+        return {"left": left(service, json.load(sys.stdin))}
+    if verb == "begin":
+        return begin(service, json.load(sys.stdin))
+    if verb == "change":
+        return change(service)
+    if verb == "back":
+        return give(service, 0)
+    if verb == "prove":
+        return prove(service)
+    service.record.unlink(missing_ok=True)
+    return {}
 
 
 def main() -> int:
@@ -309,22 +308,9 @@ def main() -> int:
     verb = sys.argv[1]
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what was begun is finished, whoever hangs up
     try:
-        answer: Any = {}
-        directory = Path(installation.read().config_dir)
-        hold(directory, wait=verb not in ("look", "begin"))
-        service = Service(directory)
-        if verb == "look":
-            answer = {"left": left(service, json.load(sys.stdin))}
-        elif verb == "begin":
-            answer = begin(service, json.load(sys.stdin))
-        elif verb == "change":
-            answer = change(service)
-        elif verb == "back":
-            answer = give(service, 0)
-        elif verb == "prove":
-            answer = prove(service)
-        else:
-            service.record.unlink(missing_ok=True)
+        # Databases and keys do not change while a backup copies them.
+        with data_lock(0 if verb in ("look", "begin") else PATIENCE):
+            answer = act(verb, Service(Path(installation.read().config_dir)))
     except (Refused, installation.NotInstalled, OSError) as refusal:
         print(refusal, file=sys.stderr)
         return 1

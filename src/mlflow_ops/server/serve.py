@@ -30,6 +30,9 @@ from ..mlflow_internals import COMMAND_LINE, START_CHILD, VERSION
 
 # Seconds that requests under way may still take when the service is told to stop.
 GRACE = 5
+# Seconds that a request may take before gunicorn, by MLflow's default 30, ends its worker: several
+# gigabytes to a slow store take minutes. nginx and clients are as patient.
+LONGEST = 600
 # Seconds that a worker may be silent before uvicorn takes another.
 SILENCE = 30
 
@@ -91,7 +94,7 @@ def adapted(
     *options, application = command
     path = settings.get("MLFLOW_LISTEN_SOCKET", "")
     if "gunicorn" in options:
-        options += ["--graceful-timeout", str(GRACE)]
+        options += ["--graceful-timeout", str(GRACE), "--timeout", str(LONGEST)]
         if path or place:
             listener = f"fd://{place.fileno()}" if place else f"unix:{path}"
             options[options.index("-b") + 1] = listener
