@@ -6,6 +6,7 @@ import sys
 import traceback
 
 PROGRAMS = {
+    "artifacts": "artifacts",
     "backup": "backup.run",
     "backup-bucket": "backup.bucket",
     "backup-drill": "backup.drill",

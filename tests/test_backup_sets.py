@@ -430,7 +430,7 @@ def test_room_is_left_to_a_database_that_lives(host: Host) -> None:
     host.prepare()
     disk = shutil.disk_usage(host.folder)
     host.monkeypatch.setattr(state, "LIVE_RESERVE", (disk.total, disk.total))
-    with pytest.raises(sets.Trouble, match=r"databases has .* and leaves .* Free some"):
+    with pytest.raises(sets.Trouble, match=r"databases: there are .* and leaves .* Free some"):
         host.create()
     assert list(host.state.glob("work-*")) == []
 
@@ -503,7 +503,7 @@ def test_a_restore_puts_what_is_absent_and_notes_what_differs(host: Host) -> Non
     assert (host.artifacts / "1/a/model.pkl").read_text() == "another model"
 
     needed: list[int] = []
-    host.monkeypatch.setattr(run, "need_room", lambda _, size: needed.append(size))
+    host.monkeypatch.setattr(run, "need_room", lambda wanted: needed.extend(wanted.values()))
     host.backup().put_artifacts(place)
     assert needed == [len("another model") + len("it is deleted")], "what is there, and is kept"
 

@@ -605,9 +605,11 @@ def _with_files(tags: str) -> Statement:
 HAVING_FILES = {
     True: (
         Statement(
-            "SELECT model_id, artifact_location FROM logged_models"
-            " WHERE lifecycle_stage = 'active' AND status = 2"
-            " ORDER BY creation_timestamp_ms DESC LIMIT 10",
+            # Whoever deletes an experiment deletes its models' files; the rows say nothing of it.
+            "SELECT m.model_id, m.artifact_location FROM logged_models m"
+            " JOIN experiments e ON e.experiment_id = m.experiment_id"
+            " WHERE e.lifecycle_stage = 'active' AND m.lifecycle_stage = 'active' AND m.status = 2"
+            " ORDER BY m.creation_timestamp_ms DESC LIMIT 10",
             table="logged_models", since="3",
         ),
         _with_files("'mlflow.loggedArtifacts', 'mlflow.loggedImages'"),

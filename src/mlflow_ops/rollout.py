@@ -42,6 +42,7 @@ from typing import Any, BinaryIO, NoReturn
 from . import lock, program
 from .host import units
 from .settings import read_file
+from .there import ASIDE
 from .view import root_alone
 
 STATE = lock.SWITCH  # plan.json, state.json, and what was saved
@@ -79,7 +80,7 @@ class Plan:
         leader: whether this host changes the databases; of several servers, one does.
         together: whether there are several.
         change: what happens to them, in order: verbs of `database`, with their arguments.
-        artifacts: a directory whose content is replaced by that of `<directory>.new`, or ''.
+        artifacts: a directory that gets the content which waits in it (artifacts.py), or ''.
         objects: a fetched set, of which bucket.py exchanges artifacts in S3; or ''.
         files: for each file the one whose content it gets, both where root alone writes.
         keys: the file whose content opens what is stored encrypted; it is saved with the databases.
@@ -134,8 +135,8 @@ class Plan:
 
     @property
     def old_artifacts(self) -> Path:
-        """Where artifacts that are replaced go: beside them, since a directory is renamed."""
-        return Path(f"{self.artifacts}.before-{self.saved.name}")
+        """Where artifacts that are replaced go."""
+        return Path(self.artifacts, ASIDE, self.saved.name)
 
 
 def write(file: Path, values: dict[str, Any]) -> None:
@@ -291,23 +292,17 @@ class Switch:
         for file, source in self.plan.files.items():
             put(Path(file), Path(source))
 
-    def replace_artifacts(self) -> None:
-        """Put other artifacts in the place of those that are there."""
-        self.move(Path(self.plan.artifacts), self.plan.old_artifacts)
-        self.move(Path(self.plan.artifacts + ".new"), Path(self.plan.artifacts))
+    def artifacts(self, verb: str) -> None:
+        """Exchange the content of the directory of artifacts, or undo that. Raises Failed."""
+        plan = self.plan
+        python = plan.link.with_name(plan.new) / "bin/python"
+        words = program(python, "artifacts", verb, plan.artifacts, plan.saved.name)
+        command("runuser", f"--user={plan.user}", "--", *words, cwd="/")
 
     def bucket(self, *words: str | Path) -> None:
         """Do something with the artifacts in S3. Raises Failed."""
         python = self.plan.link.with_name(self.plan.new) / "bin/python"
         command(*program(python, "backup-bucket", *words))
-
-    def move(self, source: Path, target: Path) -> None:
-        """Rename a directory of artifacts. Where that is the service's user's, she does it."""
-        if root_alone(source):
-            source.rename(target)
-        else:
-            become = ["runuser", f"--user={self.plan.user}", "--"]
-            command(*become, "mv", "--no-target-directory", "--", source, target, cwd="/")
 
     def go_forward(self) -> None:
         """Do all steps. Raises Failed at the first that does not work."""
@@ -325,10 +320,10 @@ class Switch:
         for words in plan.change:
             self.database(plan.new, *words)
         if plan.artifacts:
-            self.replace_artifacts()
+            self.artifacts("exchange")
         if plan.objects:
             self.bucket("exchange", plan.objects, plan.old_objects)
-        self.enter("changed")
+        self.enter("changed", artifacts=str(plan.old_artifacts) if plan.artifacts else "")
         self.enter("starting")
         self.point(plan.new)
         self.systemctl("start")
@@ -416,10 +411,8 @@ class Switch:
             for file in plan.files:
                 if (kept := plan.saved / Path(file).name).exists():
                     put(Path(file), kept)
-            if plan.artifacts and plan.old_artifacts.exists():
-                if Path(plan.artifacts).exists():
-                    self.move(Path(plan.artifacts), Path(plan.artifacts + ".new"))
-                self.move(plan.old_artifacts, Path(plan.artifacts))
+            if plan.artifacts:
+                self.artifacts("back")
             if plan.old_objects.exists():
                 self.bucket("back", plan.old_objects)
 

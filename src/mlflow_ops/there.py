@@ -16,6 +16,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 SOME = 20  # of the newest things, or of the first files: the other place should have them, too
+# At the top of a directory of artifacts, and no artifacts: what a restore has put aside, and what a
+# file system keeps there.
+ASIDE = ".mlflow-aside"
+NO_ARTIFACTS = (ASIDE, "lost+found")
 LIMIT = 100_000  # files that are counted: what has more is full enough
 
 
@@ -59,13 +63,13 @@ def database(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def below(place: Path, pattern: str) -> Iterator[Path]:
-    """Yield the files of a directory; by a pattern, or all of them but a file system's own."""
+    """Yield the files of a directory; by a pattern, or all of them that are artifacts."""
     if pattern:
         yield from place.glob(pattern)
         return
     for top, directories, files in os.walk(place):
-        if Path(top) == place and "lost+found" in directories:
-            directories.remove("lost+found")
+        if Path(top) == place:
+            directories[:] = [name for name in directories if name not in NO_ARTIFACTS]
         yield from (Path(top, file) for file in files)
 
 

@@ -169,13 +169,17 @@ def test_restored_elsewhere_with_the_identity_alone(
     assert lab.root(SERVER, f"cat /root/fetched/artifacts/{notes}") == "the first text"
     assert lab.root(SERVER, "head -c 5 /root/fetched/tracking.dump") == "PGDMP"
 
-    # Back into the bucket goes what is not there, or not as it was; what is newer stays.
-    newer = f"m.Object('artifacts/newer-{time.time_ns()}')"
-    store(lab, f"m.Object('artifacts/{notes}').put(Body=b'another text!!')\n{newer}.put(Body=b'')")
-    said = lab.root(SERVER, "mlflow-backup artifacts /root/fetched")
-    read = f"print(m.Object('artifacts/{notes}').get()['Body'].read().decode())\n{newer}.load()"
+    # Back into the bucket goes what is not there. What is not as it was is noted: it is the
+    # switch's to exchange. What is newer stays.
+    here, newer = f"m.Object('artifacts/{notes}')", f"m.Object('artifacts/newer-{time.time_ns()}')"
+    read = f"{newer}.load()\nprint({here}.get()['Body'].read().decode())"
+    store(lab, f"{here}.put(Body=b'another text!!')\n{newer}.put(Body=b'')")
+    said = lab.root(SERVER, "mlflow-backup artifacts /root/fetched; cat /root/fetched/exchange*")
+    assert said.startswith("Put 0 of ")
+    assert {"path": notes, "over": True} in map(json.loads, said.splitlines()[1:])
+    assert store(lab, f"{read}\n{here}.delete()") == "another text!!"
+    assert lab.root(SERVER, "mlflow-backup artifacts /root/fetched").startswith("Put 1 of ")
     assert store(lab, f"{read}\n{newer}.delete()") == "the first text"
-    assert said.startswith("Put 1 of ")
     lab.root(SERVER, "rm -r /root/fetched")
 
 

@@ -66,10 +66,15 @@ def spare(lab: Lab, tmp_path: Path) -> Path:
     return inventory
 
 
-# The service leads to it from where a restore places new artifacts.
+# The artifacts are on a disk of their own, with what its file system keeps there. And the service
+# leads to root's directory from where a restore places new artifacts.
 CANARY = """
-install -d -m 0700 /root/canary; umask 077; date > /root/canary/f
-runuser -u mlflow -- ln -s /root/canary /var/lib/mlflow/artifacts_local.new
+cd /var/lib/mlflow; umask 077; systemctl stop mlflow
+hers=uid=$(id -u mlflow),gid=$(id -g mlflow)
+mount -t tmpfs -o mode=0750,$hers none artifacts_local; mkdir artifacts_local/lost+found
+systemctl start mlflow
+install -d -m 0700 /root/canary; date > /root/canary/f; cd artifacts_local
+runuser -u mlflow -- sh -c 'mkdir .mlflow-aside; ln -s /root/canary .mlflow-aside/new'
 """
 
 

@@ -4,6 +4,8 @@
   list              the sets there are
   verify [SET]      read every file of a set (of all sets) and compare it with its manifest; what is
                     damaged is copied anew by the next backup
+  restorable SET DIR  what a set is, as JSON, if this host has room to fetch it into DIR and to
+                    restore it
   fetch SET DIR     a whole set into a new directory, verified; SET may be `newest`. Where artifacts
                     are damaged, --without N, as many as they are, brings the others
   forget SET        take a set for none from now on; the next `prune` removes what no other needs
@@ -40,8 +42,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
-from .. import installation, program
+from .. import installation, places, program
 from ..lock import SWITCH, data_lock
 from ..settings import parse, read_file
 from ..view import Refused, without_links
@@ -52,6 +55,7 @@ from .processes import bounded, ended
 from .sets import LIST, MANIFEST, Artifact, Trouble
 from .state import (
     damaged_files,
+    disk_of,
     from_the_future,
     need_room,
     note,
@@ -65,6 +69,8 @@ from .stores import SERVICE_S3, Stalled, Store, Target
 
 UPLOADING = "/.artifact.uploading."
 AUTHORITY = ["ca.key", "ca.pem"]  # of the private CA, as its role names them
+UNFINISHED = ".unfinished"  # behind the name of what is being fetched
+FETCHED_DAYS = 7  # for which what was fetched waits for a restore
 WRITING = ("create", "prune", "prepare", "forget")  # verbs that change the target
 
 
@@ -264,6 +270,9 @@ class Backup:
         self.see_target()
         for leftover in state.STATE.glob("work-*"):
             shutil.rmtree(leftover)
+        for fetched in state.STATE.glob(f"*/{MANIFEST}"):  # and nobody has tried again
+            if fetched.stat().st_mtime < time.time() - FETCHED_DAYS * sets.DAY:
+                shutil.rmtree(fetched.parent)
         with room() as work:
             work.chmod(0o711)
             index = Index(work)
@@ -329,7 +338,7 @@ class Backup:
         """Copy the databases into a directory; return what `database` says of them."""
         account = pwd.getpwnam(self.installation.user)
         found = json.loads(self.databases("status"))["databases"]
-        need_room(place, sum(one.get("bytes", 0) for one in found))  # a dump has no indexes
+        need_room({place: sum(one.get("bytes", 0) for one in found)})  # a dump has no indexes
         place.mkdir(mode=0o700)
         os.chown(place, account.pw_uid, account.pw_gid)
         saved: dict[str, Any] = json.loads(self.databases("save", place).splitlines()[-1])
@@ -401,7 +410,7 @@ class Backup:
         fresh, size = index.total("now", FRESH)
         say(f"{count} artifacts, {fresh} of them new ({sets.amount(size)}).")
         if self.target.local:
-            need_room(self.target.local, size)
+            need_room({self.target.local: size})
         folder = f"{stamp}/artifacts"
         for paths in index.paths("now", FRESH):
             source.copy(paths, "", self.target.store, folder)
@@ -558,8 +567,9 @@ class Backup:
     ) -> dict[str, Any]:
         """Bring a whole set into a directory; return its manifest.
 
-        The directory is new, empty, or holds what was fetched before, which is replaced. Raises
-        Trouble, with nothing in its place, where a file is damaged or missing.
+        The directory is new, empty, or holds what was fetched before, which is replaced: what is
+        whole of it, and of a fetch that was cut off, is not brought again. Raises Trouble, with
+        nothing in its place, where a file is damaged or missing.
 
         Args:
             stamp: the set.
@@ -568,24 +578,49 @@ class Backup:
             beside: there must also be room to restore the databases.
         """
         directory = of_root(directory)
+        unfinished = directory.with_name(f"{directory.name}{UNFINISHED}")
         if directory.exists() and not fetched_before(directory):
             raise Trouble(f"{directory} is there already. Name a new directory, or an empty one.")
         manifest = self.manifest(stamp)
-        saved = manifest["databases"].values()
-        size = sum(entry["bytes"] for entry in saved) + manifest["artifacts_bytes"]
-        # What a dump of PostgreSQL becomes, an earlier set does not say.
-        restored = sum(entry.get("live_bytes", 8 * entry["bytes"]) for entry in saved)
-        need_room(directory, size + restored * beside)
-        unfinished = directory.with_name(f"{directory.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(mode=0o700)
-        try:
-            manifest = self.bring(manifest, unfinished, without)
-            (unfinished / MANIFEST).write_text(sets.written(manifest))
-            shutil.rmtree(directory, ignore_errors=True)
-            unfinished.rename(directory)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        if directory.exists() and not unfinished.exists():
+            directory.rename(unfinished)
+        unfinished.mkdir(mode=0o700, exist_ok=True)
+        take_up(unfinished, manifest)
+        size, restored = sizes(manifest)
+        need_room({directory: max(0, size - used(unfinished)) + restored * beside})
+        manifest = self.bring(manifest, unfinished, without)
+        (unfinished / MANIFEST).write_text(sets.written(manifest))
+        shutil.rmtree(directory, ignore_errors=True)
+        unfinished.rename(directory)
+        return {key: value for key, value in manifest.items() if key != "artifacts"}
+
+    def restorable(self, stamp: str, directory: Path) -> dict[str, Any]:
+        """Return a set's manifest, once it is sure that there is room to restore it on this host.
+
+        Args:
+            stamp: the set.
+            directory: into which it would be fetched.
+
+        Raises Trouble.
+        """
+        manifest = self.manifest(stamp)
+        size, restored = sizes(manifest)
+        unfinished = directory.with_name(f"{directory.name}{UNFINISHED}")
+        wanted = {directory: max(0, size - used(directory) - used(unfinished))}
+        with contextlib.suppress(Trouble, ValueError):  # a server that is broken
+            found = json.loads(self.databases("status"))["databases"]
+            # They are saved before, and again where what replaced them is not kept.
+            wanted[SWITCH] = 2 * sum(one.get("bytes", 0) for one in found)
+        service = read_file(self.installation.settings)
+        uri = service["MLFLOW_BACKEND_STORE_URI"]
+        if uri.startswith("sqlite:"):
+            wanted[Path(places.path_of(uri))] = restored
+        elif not places.here(urlsplit(uri).hostname or ""):
+            wanted[Path("/var/lib/postgresql")] = restored
+        place = Path(service["MLFLOW_ARTIFACTS_DESTINATION"])
+        if place.is_absolute() and disk_of(place) != disk_of(directory):
+            wanted[place] = manifest["artifacts_bytes"]
+        need_room(wanted)
         return {key: value for key, value in manifest.items() if key != "artifacts"}
 
     def bring(self, manifest: dict[str, Any], to: Path, without: int = 0) -> dict[str, Any]:
@@ -597,16 +632,20 @@ class Backup:
         # Who gets a set, a drill or the service, gets no CA.
         own = {file.partition("/")[2]: sha256 for file, sha256 in
                sets.own_files({**manifest, "authority": []}).items()}  # fmt: skip
-        said = self.brought(own, stamp, here, "")
-        if wrong := differing(own, here.hashes(own)):
+        said = self.brought(lacking(here, own), stamp, here, "")
+        if wrong := lacking(here, own):
             raise Trouble(
                 f"Set {stamp} is damaged: {', '.join(wrong)}: missing or not what the manifest "
                 f"says. {said}Nothing was fetched. Name another set: mlflow-backup list"
             )
-        (to / "artifacts").mkdir()
+        (to / "artifacts").mkdir(exist_ok=True)
         with room() as place:
             index = Index(place)
             index.fill("now", sets.listed(manifest, to / LIST))
+            index.files(here.listed("artifacts", "--no-modtime"))
+            for some in index.paths("there", ABSENT):  # of a copy that was cut off
+                for path in some:
+                    (to / "artifacts" / path).unlink()
             bad = self.bring_artifacts(index, here)
             if manifest["artifacts_in"] == "versions":
                 with self.bucket("fetch", to / "artifacts", artifacts=index.artifacts()) as lost:
@@ -657,9 +696,9 @@ class Backup:
         for source in index.sets():
             for paths in index.paths("now", f"\"set\" = '{source}'"):
                 folder = f"{source}/artifacts"
-                said = self.brought(paths, folder, here, "artifacts")
                 wanted = {path: index.sha256(path) for path in paths}
-                if not (wrong := differing(wanted, here.hashes(paths, "artifacts"))):
+                said = self.brought(lacking(here, wanted, "artifacts"), folder, here, "artifacts")
+                if not (wrong := lacking(here, wanted, "artifacts")):
                     continue
                 there = self.target.store.hashes(wrong, folder)
                 if lost := [path for path in wrong if there.get(path) == wanted[path]]:
@@ -704,7 +743,7 @@ class Backup:
             # What the bucket has had since the backup and nobody wrote to stays as it is. What
             # somebody wrote again is the switch's to exchange, which keeps it, and brings it back
             # if need be.
-            need_room(SWITCH, index.total("now", OTHER)[1])
+            need_room({SWITCH: index.total("now", OTHER)[1]})
             put = index.artifacts("before", ABSENT)
             with self.bucket("put", directory / "artifacts", artifacts=put):
                 pass
@@ -782,6 +821,52 @@ def born_after(root: Path, paths: Sequence[str], moment: float) -> dict[str, flo
 def differing(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     """Return the files that do not have the digest that they should."""
     return [file for file, sha256 in wanted.items() if found.get(file) != sha256]
+
+
+def lacking(here: Store, wanted: Mapping[str, str], folder: str = "") -> list[str]:
+    """Return the files of a directory of this host that are not there, or not what they should be.
+
+    Args:
+        here: the directory.
+        wanted: their digests.
+        folder: in it, where they are.
+    """
+    root = Path(here.local or "", folder)
+    there = [path for path in wanted if (root / path).is_file()]
+    return differing(wanted, here.hashes(there, folder) if there else {})
+
+
+def sizes(manifest: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many bytes a set has, and how many its databases have where they are in use."""
+    saved = manifest["databases"].values()
+    size = sum(entry["bytes"] for entry in saved) + manifest["artifacts_bytes"]
+    # What a dump of PostgreSQL becomes, an earlier set does not say.
+    return size, sum(entry.get("live_bytes", 8 * entry["bytes"]) for entry in saved)
+
+
+def used(directory: Path) -> int:
+    """Return how many bytes the files below a directory have."""
+    found = ((Path(top), names) for top, _, names in os.walk(directory))
+    return sum((top / name).lstat().st_size for top, names in found for name in names)
+
+
+def take_up(unfinished: Path, manifest: Mapping[str, Any]) -> None:
+    """Keep, of what an earlier fetch has brought, what can be of a set; note which set it is.
+
+    What was prepared for others since goes, and all of it where it was another set.
+    """
+    text, noted = sets.written(manifest), unfinished / MANIFEST
+    names = {MANIFEST, "artifacts", *(Path(file).name for file in sets.own_files(manifest))}
+    same = not noted.is_symlink() and noted.is_file() and noted.read_text() == text
+    unfinished.chmod(0o700)
+    for path in [*unfinished.iterdir()]:
+        if same and path.name in names and path.lstat().st_uid == os.geteuid():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    noted.write_text(text)
 
 
 def named_some(names: Sequence[str]) -> str:
@@ -910,9 +995,10 @@ def main() -> int:
     verbs.add_parser("verify").add_argument("set", nargs="?", metavar="SET")
     fetch, authority = verbs.add_parser("fetch"), verbs.add_parser("ca")
     fetch.add_argument("--without", type=int, default=0, metavar="N", help="artifacts, see above")
-    for action in (fetch, authority, verbs.add_parser("forget")):
+    restorable = verbs.add_parser("restorable")
+    for action in (fetch, authority, restorable, verbs.add_parser("forget")):
         action.add_argument("set", metavar="SET")
-    for action in (fetch, authority, verbs.add_parser("artifacts")):
+    for action in (fetch, authority, restorable, verbs.add_parser("artifacts")):
         action.add_argument("directory", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     # systemd and people stop it so: what it made for a while goes, see TemporaryDirectory.
@@ -978,6 +1064,9 @@ def look(backup: Backup, arguments: argparse.Namespace) -> int:
     elif arguments.verb == "ca":
         stamp = backup.named(arguments.set)
         print(json.dumps(backup.fetch_authority(stamp, arguments.directory)))
+    elif arguments.verb == "restorable":
+        stamp = backup.named(arguments.set)
+        print(json.dumps(backup.restorable(stamp, arguments.directory)))
     elif arguments.verb == "fetch":
         stamp, directory = backup.named(arguments.set), arguments.directory
         manifest = backup.fetch(stamp, directory, arguments.without)

@@ -30,24 +30,33 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def need_room(directory: Path, size: int) -> None:
-    """Raise Trouble where a directory's disk has no room for so many bytes.
+def disk_of(path: Path) -> int:
+    """Return the number of the disk on which a path is, or will be."""
+    return next(place for place in (path.absolute(), *path.absolute().parents)
+                if place.exists()).stat().st_dev  # fmt: skip
+
+
+def need_room(wanted: Mapping[Path, int]) -> None:
+    """Raise Trouble where a disk has no room for so many bytes below each of some directories.
 
     A database that has no room for its log stops: where it may be, some is left to it.
     """
-    nearest = directory.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
-    disk, reserve, (least, most) = shutil.disk_usage(nearest), RESERVE, LIVE_RESERVE
-    live = [place for place in (STATE, Path("/"), Path(installation.read().state_dir))
-            if place.exists()]  # fmt: skip
-    if nearest.stat().st_dev in [place.stat().st_dev for place in live]:
-        reserve = min(max(disk.total // 20, least), most)
-    if disk.free < size + reserve:
-        raise Trouble(
-            f"{directory} has {sets.amount(disk.free)} free, and this needs {sets.amount(size)} "
-            f"and leaves {sets.amount(reserve)}. Free some, or use a larger disk."
-        )
+    live = {disk_of(place) for place in (STATE, Path("/"), Path(installation.read().state_dir))}
+    by_disk: dict[int, list[Path]] = {}
+    for directory in wanted:
+        by_disk.setdefault(disk_of(directory), []).append(directory)
+    for number, directories in by_disk.items():
+        size = sum(wanted[directory] for directory in directories)
+        nearest = next(one for one in (directories[0], *directories[0].parents) if one.exists())
+        disk, reserve, (least, most) = shutil.disk_usage(nearest), RESERVE, LIVE_RESERVE
+        if number in live:
+            reserve = min(max(disk.total // 20, least), most)
+        if size and disk.free < size + reserve:
+            raise Trouble(
+                f"{' and '.join(map(str, directories))}: there are {sets.amount(disk.free)} free, "
+                f"and this needs {sets.amount(size)} and leaves {sets.amount(reserve)}. Free some, "
+                "or use a larger disk."
+            )
 
 
 @contextlib.contextmanager

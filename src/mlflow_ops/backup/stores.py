@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..remedies import remedy
+from ..there import NO_ARTIFACTS
 from .index import parts
 from .sets import MANIFEST, Artifact, Trouble
 
@@ -145,6 +146,8 @@ class Store:
             with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
                 for entry in entries:
                     path = os.fsdecode(entry.path[len(root) + 1 :])
+                    if path in NO_ARTIFACTS:
+                        continue
                     if entry.is_dir(follow_symlinks=False):
                         if len(entry.path) < LONGEST - 256:
                             todo.append(entry.path)
@@ -258,7 +261,7 @@ class Store:
         """Yield all files below a path, each with its size and time."""
         if self.local and not (self.local / path).is_dir():
             return
-        deep = self.odd()[1] if self.seen else ()
+        deep = {*NO_ARTIFACTS, *self.odd()[1]} if self.seen else ()
         without = "".join(f"/{re.sub('[^A-Za-z0-9/._-]+', '*', name)}/**\n" for name in deep)
         if without:
             options = (*options, "--exclude-from", "-")

@@ -2,9 +2,9 @@
 
 Argument: the directory of a set that `mlflow-backup fetch` brought. Her databases go
 into `service/` there, which becomes her own; artifacts, where the service keeps them in a
-directory, beside that one, as `<directory>.new`, from where a switch takes them. What is beside it
-is hers to change where the directory above is hers: root follows no link there, and so she moves
-them herself. secrets.env stays root's: who writes it is root at the service's next start.
+directory, wait in that one until a switch exchanges them (artifacts.py). What is in it is hers to
+change: root follows no link there, and so she moves them herself. secrets.env stays root's: who
+writes it is root at the service's next start.
 
 Prints a JSON object: directory (`service/`) and artifacts (the directory that there is a new one
 of, or ''). Run as root. Nothing but the standard library is used, so that any Python 3.9 or later
@@ -20,8 +20,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .. import installation
-from ..view import root_alone
+from .. import installation, program
+from ..artifacts import NEW
+from ..there import ASIDE
 from .sets import MANIFEST
 
 # A line of secrets.env, as the role and a rotation write it.
@@ -68,14 +69,13 @@ def hand(directory: Path, user: str, destination: str) -> dict[str, str]:
     # Until here nobody but root comes to the directory.
     run("chown", "-hR", f"{user}:", service)
     run("chmod", "-R", "u=rwX,go=", service)
-    if destination.startswith("/"):  # as the role makes it, so that its next run changes nothing
-        run("chmod", "g=rX", service / "artifacts")
     directory.chmod(0o711)
     if destination.startswith("/"):
-        new = Path(f"{destination}.new")
-        who = [] if root_alone(new) else ["runuser", f"--user={user}", "--"]
-        run(*who, "rm", "-rf", "--", new)
-        run(*who, "mv", "--no-target-directory", "--", service / "artifacts", new)
+        become = ["runuser", f"--user={user}", "--"]
+        run(*become, *program(sys.executable, "artifacts", "await", destination))
+        waits = Path(destination, ASIDE, NEW)
+        # Copied, where the directory is a file system of its own.
+        run(*become, "mv", "--no-target-directory", "--", service / "artifacts", waits)
     return answer
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import client, places
+from ..artifacts import Content
 from ..host.accounts import rights_of
 from ..server import ready
 from .patient import SEARCH, SQLITE, Patient, version_of
@@ -132,7 +133,7 @@ def artifacts(p: Patient) -> Iterator[Finding]:
             )  # fmt: skip
             return
     with rights_of(user):  # who could put a link in the directory's place
-        entries = [(inside, inside.lstat()) for inside in path.iterdir()]
+        entries = [(inside, inside.lstat()) for inside in Content(path).here()]
     for inside, status in entries:
         owner = names(status.st_uid, status.st_gid).split(":")[0]
         if owner != user:

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
+from ..there import NO_ARTIFACTS
+
 # How MLflow 3 writes the server's own artifact root.
 PROXIED = "mlflow-artifacts"
 
@@ -190,6 +192,8 @@ class Roots:
             raise Refused(
                 "directories whose name is a number are for experiments that MLflow places"
             )
+        if place.within(self.destination) and inner[0] in NO_ARTIFACTS:
+            raise Refused(f'"{inner[0]}" is no place for artifacts')
         # In any case of letters, as MLflow reads it.
         if place.within(self.destination) and inner[0].lower() == SKILLS:
             raise Refused(f'"{SKILLS}" is where MLflow keeps its registry of skills')

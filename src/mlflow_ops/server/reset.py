@@ -20,10 +20,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import mlflow_internals as internals
+from ..artifacts import Content
 from ..database import EMPTY_IT, SQLITE, connect, tables
 from ..database.schema import UNFINISHED, all_or_nothing, create
 from ..lock import Held, data_lock
 from ..settings import databases, read_settings
+from ..there import below
 
 
 class Directory:
@@ -34,13 +36,13 @@ class Directory:
 
     def sizes(self) -> Iterator[int]:
         """Yield the size of each file."""
-        for path in self.place.rglob("*"):
+        for path in below(self.place, ""):
             if path.is_file() and not path.is_symlink():
                 yield path.stat().st_size
 
     def empty(self) -> None:
-        """Remove all that is in the directory, not the directory."""
-        for path in self.place.iterdir():
+        """Remove all artifacts, not the directory."""
+        for path in Content(self.place).here():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
