@@ -338,10 +338,13 @@ def test_whose_artifacts_are_gone(server: Path) -> None:
         database.execute("INSERT INTO experiments VALUES (1, 'active'), (2, 'deleted')")
         database.execute("CREATE TABLE logged_models (model_id, artifact_location, experiment_id, "
                          "status, lifecycle_stage, creation_timestamp_ms)")  # fmt: skip
-        database.execute("INSERT INTO logged_models VALUES "
-                         "('m-1', 'mlflow-artifacts:/1/models/m-1', 1, 2, 'active', 1), "
-                         "('m-2', 's3://elsewhere/1', 1, 2, 'active', 1), "
-                         "('m-3', 'mlflow-artifacts:/2/models/m-3', 2, 2, 'active', 1)")  # fmt: skip
+        for name, place, experiment in (
+            ("m-1", "mlflow-artifacts:/1/models/m-1", 1),
+            ("m-2", "s3://elsewhere/1", 1),
+            ("m-3", "mlflow-artifacts:/2/models/m-3", 2),
+        ):
+            row = (name, place, experiment, 2, "active", 1)
+            database.execute("INSERT INTO logged_models VALUES (?, ?, ?, ?, ?, ?)", row)
     assert found() == (2, ["m-1"])  # MLflow 3 says of all models that a run had them
     (server / "new/artifacts").mkdir(parents=True)
     assert found("new") == (2, ["m-1", "r2"])

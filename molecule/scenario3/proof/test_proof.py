@@ -23,6 +23,7 @@ from bench._report import machine
 SERVER, LOGINS = "mlflow.example.com", {"ada": "login1.example.com", "grace": "login2.example.com"}
 PEOPLE = 4  # on each of the two
 SECONDS = 600  # with faults
+TIMEOUT = 120  # seconds: MLflow's own, where nothing is set
 CALM = 20  # seconds between the end of one fault and the next
 PAGE = ROOT / "docs/proof.md"
 PROGRAM = (ROOT / "molecule/lab/programs/train.py").read_text()
@@ -48,7 +49,9 @@ def start(lab: Lab, user: str, experiment: str) -> None:
     )  # fmt: skip
     lab.ssh(
         LOGINS[user],
-        f"{typed}. /opt/mlflow/client/activate; rm -f stop said\n"
+        # Where a host died, a client waits as long for an answer that does not come.
+        f"{typed}. /opt/mlflow/client/activate; export MLFLOW_HTTP_REQUEST_TIMEOUT={TIMEOUT}\n"
+        "rm -f stop said\n"
         f"cat > train.py <<'END_OF_PROGRAM'\n{PROGRAM}\nEND_OF_PROGRAM\n"
         f"setsid sh -c 'python train.py {experiment} {PEOPLE} > out 2> err; mv out said' "
         "< /dev/null > /dev/null 2>&1 &",

@@ -56,6 +56,8 @@ def test_nothing_is_overwritten_without_a_word(lab: Lab, host: str) -> None:
     assert f"Say -e mlflow_restore_confirm={host} to have it so" in said
     assert "experiments " in said
     assert "as they were" in said
+    # Nothing was brought before the question.
+    assert lab.root(host, "ls -d /var/lib/mlflow-backup/fetched* || true") == ""
 
 
 @pytest.fixture
