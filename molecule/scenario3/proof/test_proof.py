@@ -192,3 +192,38 @@ def test_an_upgrade(lab: Lab, training: Training, tmp_path: Path) -> None:
 def test_a_rotation(lab: Lab, training: Training) -> None:
     with training("a rotation of the database's password and the store's key"):
         lab.play("rotate.yml", rotate="database_password,s3_key")
+
+
+STALLS = 150  # seconds, more than MLflow's own clients wait
+LARGE = """
+import hashlib, os, time, mlflow
+from pathlib import Path
+file = Path("large.bin")
+file.write_bytes(os.urandom(300_000_000))
+began = time.monotonic()
+with mlflow.start_run() as run:
+    mlflow.log_artifact(str(file))
+took = time.monotonic() - began
+back = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/large.bin"))
+same = hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(file.read_bytes()).digest()
+file.unlink()
+print(took if same else "another file")
+"""
+
+
+def test_a_store_that_stalls(lab: Lab) -> None:
+    """A large file arrives whole, whichever clock of the way is the shortest."""
+    lab.root(
+        SERVER,
+        "systemctl kill --signal=STOP seaweedfs; systemd-run --quiet "
+        f"--on-active={STALLS} systemctl kill --signal=CONT seaweedfs",
+    )
+    said = lab.ssh(
+        LOGINS["ada"],
+        f". /opt/mlflow/client/activate; python - <<'END_OF_PROGRAM'\n{LARGE}\nEND_OF_PROGRAM",
+        "ada",
+    )
+    took = float(said.splitlines()[-1])
+    ROWS.append([f"a store that stalls for {STALLS} s, and 300 MB", f"{took:.0f} s", "1", "1", "0",
+                 f"{took:.0f} s", "0", "0"])  # fmt: skip
+    assert took > STALLS - 20
