@@ -232,6 +232,7 @@ def test_a_restore_of_two_servers(lab: Lab) -> None:
     """What it replaces, database and S3, comes back; and who follows serves when that is over."""
     backup: dict[str, Any] = {
         "mlflow_backup_target": "/srv/backups",
+        "mlflow_backup_move_confirm": SERVERS[0],  # from that of another test
         "mlflow_backup_on_calendar": "",
     }
     lab.python(CLIENT, "ada", WRITE, "old")
