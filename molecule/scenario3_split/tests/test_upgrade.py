@@ -1,4 +1,4 @@
-"""Two servers share a database: both switch to another environment, or none does."""
+"""Two servers share a database: what the one that leads ends with, both have."""
 
 from pathlib import Path
 
@@ -17,6 +17,21 @@ def environments(lab: Lab) -> set[str]:
     return {words[0] for words in said}
 
 
+def refused(lab: Lab, server: str, environment: str, *play: str, **extra: str) -> str:
+    """Return what a playbook says while a server starts in one environment alone."""
+    check = f"readlink /opt/mlflow/current | grep -qx {environment}"
+    only = f"[Service]\nExecStartPre=/bin/sh -c '{check}'\n"
+    lab.root(
+        server,
+        f"install -d $(dirname {DROP_IN}); printf '%s' \"{only}\" > {DROP_IN}; "
+        "systemctl daemon-reload",
+    )
+    try:
+        return " ".join(lab.play(*play, code=2, **extra).split())
+    finally:
+        lab.root(server, f"rm {DROP_IN}; systemctl daemon-reload")
+
+
 def test_servers_switch_together(lab: Lab, tmp_path: Path) -> None:
     # The same packages by another lock: another environment, as any new version is.
     lock = tmp_path / f"mlflow-{DEFAULT}.txt"
@@ -24,23 +39,21 @@ def test_servers_switch_together(lab: Lab, tmp_path: Path) -> None:
     (old,) = environments(lab)
     upgrade = ["upgrade.yml", "--skip-tags", "smoke"]
 
-    # The second server starts in the old environment alone.
-    refuse = f"[Service]\nExecStartPre=/bin/sh -c 'readlink /opt/mlflow/current | grep -qx {old}'\n"
-    lab.root(
-        SERVERS[1],
-        f"install -d $(dirname {DROP_IN}); printf '%s' \"{refuse}\" > {DROP_IN}; "
-        "systemctl daemon-reload",
-    )
-    try:
-        said = " ".join(lab.play(*upgrade, code=2, mlflow_lock=str(lock)).split())
-    finally:
-        lab.root(SERVERS[1], f"rm {DROP_IN}; systemctl daemon-reload")
+    # The leader starts in the old environment alone: all have that one again.
+    said = refused(lab, SERVERS[0], old, *upgrade, mlflow_lock=str(lock))
     assert "failed while the new version started" in said
-    assert "It did not work on another server" in said
+    assert "The server that leads has put it back" in said
     assert environments(lab) == {old}
 
-    said = " ".join(lab.play(*upgrade, mlflow_lock=str(lock)).split())
-    for server in SERVERS:
-        assert f"MLflow {DEFAULT} instead of {DEFAULT} on {server}" in said
+    # Another does: the databases are the new version's for good, and it is told where it is amiss.
+    said = refused(lab, SERVERS[1], old, *upgrade, mlflow_lock=str(lock))
+    assert f"{SERVERS[0]} serves the new version, and has the databases for it." in said
+    assert f"{SERVERS[1]} does not" in said
+    lab.root(SERVERS[1], "systemctl restart mlflow")
     (new,) = environments(lab)
     assert new != old
+
+    said = " ".join(lab.play(*upgrade).split())
+    for server in SERVERS:
+        assert f"MLflow {DEFAULT} instead of {DEFAULT} on {server}" in said
+    assert environments(lab) == {old}
