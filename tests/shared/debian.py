@@ -16,12 +16,13 @@ WRITE_IT = 'mkdir -p "${0%/*}" && echo create_main_cluster = false > "$0"'
 
 
 def see_to(*packages: str) -> None:
-    """See to packages: postgresql, and such as have a program of their name."""
+    """See to packages: postgresql, systemd (it need not run), and such as have a program's name."""
     lock = ROOT / ".cache/packages.lock"
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)  # of several processes that run tests, one installs
-        there = {"postgresql": any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))}
+        there = {"postgresql": any(Path("/usr/lib/postgresql").glob("*/bin/initdb")),
+                 "systemd": shutil.which("systemd-analyze")}  # fmt: skip
         missing = [name for name in packages if not there.get(name, shutil.which(name))]
         if not missing:
             return
