@@ -3,7 +3,6 @@
 That copies are whole, encrypted and restorable is seen on hosts: molecule/*/tests/test_backup.py.
 """
 
-import hashlib
 import inspect
 import json
 import math
@@ -12,13 +11,15 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from debian import see_to
 from records import written
 from refusals import refused
 
@@ -139,19 +140,21 @@ def test_what_is_not_encrypted_is_not_taken_for_what_is(tmp_path: Path, variable
     ],
 )
 def test_a_target_of_somebody_else_is_not_taken_for_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, key: str, opened: str, taken: bool
+    tmp_path: Path, own: str, key: str, opened: str, taken: bool
 ) -> None:
     """Everybody can encrypt sets of his own to a public key, and whoever has its identity reads."""
     if own:
         (tmp_path / "backup.key").write_text(f"{own}\n")
-    monkeypatch.setattr(stores, "age", lambda *_, **__: opened)
-    monkeypatch.setattr(stores.Store, "rclone", lambda *_, **__: "")
+    see_to("age", "rclone")
+    identity = subprocess.check_output(["age-keygen"], stderr=subprocess.DEVNULL, text=True)
+    recipient = subprocess.check_output(["age-keygen", "-y"], input=identity, text=True).strip()
+    (tmp_path / "key.age").write_text(stores.age("--armor", "--recipient", recipient, stdin=opened))
     settings = {
-        "MLFLOW_BACKUP_TARGET": "s3://b/p", "MLFLOW_BACKUP_IDENTITY": "AGE",
+        "MLFLOW_BACKUP_TARGET": str(tmp_path), "MLFLOW_BACKUP_IDENTITY": identity,
         "MLFLOW_BACKUP_KEY": stores.mark(key) if key else "",
     }  # fmt: skip
     target = stores.Target(settings, tmp_path)
-    known = {"recipient": "age1", "key": stores.mark(opened)}
+    known = {"recipient": recipient, "key": stores.mark(opened)}
     if taken:
         older = {**known, "key": known["key"][:16]}
         assert target._password(known) == target._password(older) == opened
@@ -332,18 +335,11 @@ def test_a_fetched_set_that_is_the_service_s_by_now_is_read_with_care(tmp_path: 
     assert not run.fetched_before(file.parent), "and nobody waits for a writer"
 
 
-# As rclone does, it waits for a pipe that is put there when it comes to a file.
-RCLONE = """#!/bin/sh -eu
-for to; do :; done
-from=$(printf '%s\\n' "$@" | tail -2 | head -1)
-mkdir -p "$to"
-echo "$@" >> "$from/log"
-while read -r name; do
-    test -e "$from/waits" || { rm "$from/b"; mkfifo "$from/b"; }
-    if test -p "$from/$name"; then echo $$ > "$from/waits"; fi
-    read -r content < "$from/$name"
-    echo "$content" > "$to/$name"
-done
+# rclone itself, which copies one file after the other, and slowly.
+SLOWLY = """#!/bin/sh
+echo "$@" >> {log}
+export RCLONE_TRANSFERS=1 RCLONE_ORDER_BY=size,descending RCLONE_BWLIMIT=1M
+exec {rclone} "$@"
 """
 
 
@@ -352,29 +348,36 @@ def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: int
 ) -> None:
     """The service may put one there at any time, and it ends or holds up no backup."""
-    source, target = tmp_path / "source", tmp_path / "target"
-    (tmp_path / "rclone").write_text(RCLONE)
-    (tmp_path / "rclone").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(stores, "STALLED", 0.2)
+    see_to("rclone")
+    source, target, log = tmp_path / "source", tmp_path / "target", tmp_path / "log"
+    slow = tmp_path / "bin/rclone"
+    slow.parent.mkdir()
+    slow.write_text(SLOWLY.format(log=log, rclone=shutil.which("rclone")))
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", str(slow.parent), prepend=os.pathsep)
+    monkeypatch.setattr(stores, "STALLED", 1)
     monkeypatch.setattr(stores, "ATTEMPTS", attempts)
-
-    def transferred(process: subprocess.Popen[str]) -> float:
-        waits = source / "waits"
-        return 0.0 if waits.exists() and waits.read_text() == f"{process.pid}\n" else math.inf
-
-    monkeypatch.setattr(stores, "transferred", transferred)
     source.mkdir()
-    for name in "bac":
-        (source / name).write_text(f"{name}\n")
+    content = {"a": "a" * 1_000_000, "b": "bb", "c": "c"}
+    for name, text in content.items():
+        (source / name).write_text(text)
+
+    def exchange() -> None:
+        while not any(target.glob("a*")):  # that b is a file it has seen by then
+            time.sleep(0.01)
+        (source / "b").unlink()
+        os.mkfifo(source / "b")
+
+    threading.Thread(target=exchange, daemon=True).start()
     here, there = stores.Store.directory(source), stores.Store.directory(target)
     if attempts == 1:
         with pytest.raises(sets.Trouble, match=r"nothing was copied for .* pipes in the place"):
             here.copy("bac", "", there, "")
         return
     here.copy("bac", "", there, "")
-    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "a\n", "c": "c\n"}
-    first, second = (source / "log").read_text().splitlines()
+    del content["b"]
+    assert {path.name: path.read_text() for path in target.iterdir()} == content
+    first, second = log.read_text().splitlines()
     assert "--no-check-dest" in first and "--no-check-dest" not in second
     assert here.odd() == ({"b"}, set())
 
@@ -411,43 +414,19 @@ class Listed:
         return dict.fromkeys(self.copied, "abc")
 
 
-class Folder:
-    """What a backup asks of a store, in a directory, without rclone."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def copy(self, paths: Iterable[str], source: str, to: "Folder", destination: str) -> None:
-        (to.path / destination).mkdir(exist_ok=True)
-        for name in paths:
-            if (self.path / source / name).exists():
-                shutil.copy(self.path / source / name, to.path / destination / name)
-
-    def hashes(self, paths: Iterable[str], path: str = "") -> dict[str, str]:
-        there = {name: self.path / path / name for name in paths}
-        return {
-            name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for name, file in there.items() if file.exists()
-        }  # fmt: skip
-
-    def read(self, path: str) -> str:
-        return (self.path / path).read_text()
-
-
 @pytest.fixture
 def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Backup:
     """A backup of a host with a private CA, and a set of it in its target."""
+    see_to("rclone")
     for place in ("ca", "target"):
         (tmp_path / place).mkdir()
     for name in run.AUTHORITY:
         (tmp_path / "ca" / name).write_text(f"of {name}")
     monkeypatch.setattr(run, "of_root", lambda directory, **_: directory)
-    monkeypatch.setattr(stores.Store, "directory", lambda path: Folder(path))
     monkeypatch.setattr(state, "STATE", tmp_path)
     made = object.__new__(run.Backup)
     made.settings = {"MLFLOW_BACKUP_CA_DIRECTORY": str(tmp_path / "ca")}
-    target: Any = SimpleNamespace(store=Folder(tmp_path / "target"), place="/target")
-    made.target = target
+    made.target = stores.Target({"MLFLOW_BACKUP_TARGET": f"{tmp_path}/target"}, tmp_path)
     saved = {"set": LAST, "databases": {}, "files": [], "artifacts_in": "sets",
              "artifacts": [], "authority": made.save_authority(LAST)}  # fmt: skip
     (tmp_path / "target" / LAST / sets.MANIFEST).write_text(sets.written(saved))

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster import OWNER, cluster
 from mlflow_environments import environment
 from records import interpreter, written
 from refusals import refused
@@ -25,7 +23,6 @@ from mlflow_ops import host, installation, places
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = socket.gethostname()
-POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
 def filled(file: Path, runs: int) -> None:
@@ -194,11 +191,8 @@ def test_scenario_3_on_a_host_of_scenario_2(server: Path) -> None:
 )  # fmt: skip
 def test_which_addresses_are_of_one_place(one: str, other: str, equal: bool) -> None:
     """A server that others now reach by its name is the one that it was."""
-    try:
-        socket.getaddrinfo(HOST, None)
-    except OSError:
-        pytest.skip("this machine does not know its own name")
-    assert places.same(one, other) is equal
+    named = f"Does this machine know its name? Debian has a line `127.0.1.1 {HOST}` in /etc/hosts."
+    assert places.same(one, other) is equal, named
 
 
 def test_passwords_are_in_nothing_that_is_said(server: Path) -> None:
@@ -213,51 +207,27 @@ def test_passwords_are_in_nothing_that_is_said(server: Path) -> None:
     assert "playbooks/restore.yml" in said
 
 
-@pytest.fixture
-def cluster() -> Iterator[str]:
-    """A PostgreSQL of this test's own, by its socket's directory."""
-    if not POSTGRESQL:
-        pytest.skip("this machine has no PostgreSQL server")
-    with tempfile.TemporaryDirectory() as folder:  # a short path, as a socket must have
-        own = {} if os.geteuid() else {"user": "postgres", "group": "postgres"}
-        if own:
-            shutil.chown(folder, "postgres")
-        run: dict[str, Any] = {"check": True, "capture_output": True, "cwd": "/", **own}
-        data, bins = f"{folder}/data", POSTGRESQL[-1].parent
-        subprocess.run([bins / "initdb", "-A", "trust", "-U", "m", data], **run)
-        control: list[str | Path] = [bins / "pg_ctl", "-D", data]
-        options = f"-k {folder} -c listen_addresses="
-        subprocess.run([*control, "-o", options, "-l", f"{folder}/log", "-w", "start"], **run)
-        yield folder
-        subprocess.run([*control, "-m", "immediate", "stop"], **run)
-
-
-def test_postgresql_is_looked_into_too(
-    server: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_postgresql_is_looked_into_too(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the environment's Python: whoever copied the database is let go on."""
     python = environment(DEFAULT)
     written(monkeypatch, server, config_dir=f"{server}/etc", environment=str(python.parent.parent))
-
-    def psql(database: str, text: str) -> None:
-        where = ["--host", cluster, "--username=m", f"--dbname={database}"]
-        subprocess.run(["psql", "-qX", *where, "-c", text], check=True)
-
-    for name in ("old", "new"):
-        psql("postgres", f"CREATE DATABASE {name}")
-        psql(name, "CREATE TABLE experiments (e int); INSERT INTO experiments VALUES (0)")
-        psql(name, "CREATE TABLE runs (run_uuid text, start_time int)")
-    psql("old", "INSERT INTO runs VALUES ('a', 1), ('b', 2)")
-    uri = f"postgresql+psycopg://m@/%s?host={cluster}&port=5432"
-    tell(server, uri % "old", f"{server}/old/artifacts")
-    wanted = asked(server, "old", tracking=uri % "new")
-    said = places.refusal(wanted)
-    assert f"postgresql:///old?host={cluster}&port=5432 (runs 2)" in said
-    assert "(empty)" in said
-    psql("new", "INSERT INTO runs VALUES ('a', 1), ('b', 2), ('c', 3)")
-    assert places.refusal(wanted) == ""
-    psql("new", "DELETE FROM runs WHERE run_uuid = 'a'")
-    assert "(runs 2)" in places.refusal(wanted)
+    with cluster() as databases:
+        for name in ("old", "new"):
+            databases.create(name)
+            databases.sql(
+                name, "CREATE TABLE experiments (e int)", "INSERT INTO experiments VALUES (0)",
+                "CREATE TABLE runs (run_uuid text, start_time int)", role=OWNER,
+            )  # fmt: skip
+        databases.sql("old", "INSERT INTO runs VALUES ('a', 1), ('b', 2)")
+        tell(server, databases.uri("old"), f"{server}/old/artifacts")
+        wanted = asked(server, "old", tracking=databases.uri("new"))
+        said = places.refusal(wanted)
+        assert f"postgresql:///old?host={databases.place} (runs 2)" in said
+        assert "(empty)" in said
+        databases.sql("new", "INSERT INTO runs VALUES ('a', 1), ('b', 2), ('c', 3)")
+        assert places.refusal(wanted) == ""
+        databases.sql("new", "DELETE FROM runs WHERE run_uuid = 'a'")
+        assert "(runs 2)" in places.refusal(wanted)
 
 
 def test_a_project_that_gets_another_store(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def as_root() -> list[str]:
         return ["sudo", "-n"]
     raise LabError(
         "This needs root, and sudo asks for a password. Run once, as an administrator:\n"
-        "  apt-get install docker.io mmdebstrap && usermod -aG docker $USER"
+        "  apt-get install docker.io mmdebstrap postgresql rclone age && usermod -aG docker $USER"
     )
 
 
