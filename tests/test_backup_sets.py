@@ -18,6 +18,7 @@ import pytest
 from debian import see_to
 from records import written
 
+from mlflow_ops import lock
 from mlflow_ops.backup import index, processes, run, sets, state, stores
 from mlflow_ops.backup.bucket import EXCHANGE
 
@@ -466,3 +467,70 @@ def test_many_are_done_in_parts(host: Host, monkeypatch: pytest.MonkeyPatch) -> 
     host.settings |= {"MLFLOW_BACKUP_KEEP_DAYS": "0", "MLFLOW_BACKUP_KEEP_SETS": "1"}
     host.backup().prune()
     assert len(host.fetched(second)) == 7
+
+
+def test_what_an_earlier_try_has_brought_is_not_brought_again(host: Host) -> None:
+    """Of the same set, what is whole, and nothing else that lies there."""
+    host.prepare()
+    stamp, place = host.create(), host.folder / "fetched"
+    brought: list[str] = []
+    real, cut = stores.Store.copy, True
+
+    def copy(source: stores.Store, paths: Any, folder: str, to: stores.Store, into: str) -> None:
+        names = [*paths]
+        if to.local and to.local.name == "fetched.unfinished":
+            brought.extend(names)
+            if cut and into:
+                real(source, names[:1], folder, to, into)
+                raise stores.Stalled("the network is gone")
+        real(source, names, folder, to, into)
+
+    host.monkeypatch.setattr(stores.Store, "copy", copy)
+    with pytest.raises(stores.Stalled):
+        host.fetched(stamp)
+    assert not place.exists()
+    first, second = brought[-2:]
+    there = host.folder / "fetched.unfinished"
+    (there / "artifacts" / second).parent.mkdir(parents=True, exist_ok=True)
+    (there / "artifacts" / second).write_text("hal")
+    (there / "artifacts/1/other.partial").write_text("of a copy")
+    (there / "service").mkdir()
+    (there / "service/tracking.db").write_text("what a service had")
+    cut = False
+    brought.clear()
+    assert host.fetched(stamp) == EVERYTHING
+    assert brought == [second]
+    assert not (place / "service").exists() and not there.exists()
+    brought.clear()
+    assert host.fetched(stamp) == EVERYTHING
+    assert brought == []
+    host.log(first, "another")
+    assert host.fetched(host.create()) == {**EVERYTHING, first: "another"}
+
+
+def test_room_for_all_of_a_restore_is_counted_before_anything_is_brought(host: Host) -> None:
+    """The set, what is saved before, and the databases as they become; what is there counts."""
+    host.prepare()
+    stamp, place = host.create(), host.folder / "fetched"
+    with (host.folder / "server.env").open("a") as settings:
+        settings.write(f"MLFLOW_BACKEND_STORE_URI=sqlite:///{host.folder}/mlflow.db\n")
+    asked: list[dict[Path, int]] = []
+    host.monkeypatch.setattr(run, "need_room", asked.append)
+    artifacts = sum(len(text.encode()) for text in EVERYTHING.values())
+    assert host.reader().restorable(stamp, place)["set"] == stamp
+    assert asked.pop() == {place: 4 + artifacts, lock.SWITCH: 8, host.folder / "mlflow.db": 4}
+    assert not place.exists()
+    host.monkeypatch.setattr(run, "disk_of", lambda path: path == host.artifacts)
+    host.reader().restorable(stamp, place)
+    assert asked.pop()[host.artifacts] == artifacts
+    host.fetched(stamp)
+    host.reader().restorable(stamp, place)
+    assert asked.pop()[place] == 0
+
+
+def test_disks_are_added_up(host: Host) -> None:
+    """Two directories of one disk need room for both."""
+    free = shutil.disk_usage(host.folder).free
+    with pytest.raises(sets.Trouble, match=f"{host.folder}/a and {host.folder}/b: there are"):
+        state.need_room({host.folder / "a": free * 2 // 3, host.folder / "b": free * 2 // 3})
+    state.need_room({host.folder / "a": free * 2 // 3, Path("/proc"): 0})

@@ -315,7 +315,9 @@ def test_a_drill_notices_a_changed_model_and_a_killed_one_leaves_nothing(root: R
             "systemctl start --no-block mlflow-backup-drill; "
             "until systemctl is-active -q mlflow-backup-sandbox@restore || "
             "[ $(systemctl show -P ActiveState mlflow-backup-sandbox@restore) = activating ]; "
-            "do sleep 0.1; done; systemctl kill --signal=KILL mlflow-backup-drill; sleep 3"
+            "do sleep 0.1; done; systemctl kill --signal=KILL mlflow-backup-drill; "
+            "while systemctl show -P ActiveState mlflow-backup-drill | grep activating; "
+            "do sleep 0.2; done >&2"
         )
         assert root("pgrep -u mlflow-drill || true") == ""
         assert "drill" not in root("ls /var/lib/mlflow-backup | grep -v json || true")

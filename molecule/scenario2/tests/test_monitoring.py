@@ -105,7 +105,7 @@ def test_a_healthy_host_is_quiet(healthy: str, root: Run, tmp_path: Path) -> Non
             "Put an artifact: HTTP 500",
         ),
         (backup(30), backup(1), {"MlflowBackupTooOld"}, ""),
-        (backup(-2), backup(1), {"MlflowBackupTooOld"}, ""),
+        (backup(-5), backup(1), {"MlflowBackupTooOld"}, ""),
         (
             f"sed -i 's/{{/{{\"damaged\": 1, /' {BACKUP}/status.json",
             backup(1),
