@@ -44,7 +44,7 @@ END
 
 # What everything is put back to.
 REMOVE = """
-systemctl disable --quiet --now mlflow-backup.timer mlflow-backup-verify.timer mlflow-backup-check.timer
+cd /etc/systemd/system; systemctl disable --quiet --now mlflow-backup*.timer
 rm -rf /var/lib/mlflow-backup /var/backups/mlflow /etc/mlflow/backup.* /root/fetched /root/identity
 rm -f /etc/systemd/system/mlflow-backup* /usr/local/sbin/mlflow-backup /root/backup.key
 systemctl daemon-reload
