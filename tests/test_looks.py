@@ -15,6 +15,7 @@ from records import written
 from mlflow_ops import rollout_look
 from mlflow_ops.backup import look as backup_look
 from mlflow_ops.installation import NotInstalled
+from mlflow_ops.there import ASIDE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -166,7 +167,7 @@ def test_what_nobody_needs_any_more(
     long_ago, lately = "20200101T000000Z", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     for moment in (long_ago, lately):
         (tmp_path / f"state/{moment}-2.22.5/databases").mkdir(parents=True)
-        (tmp_path / f"artifacts.before-{moment}-2.22.5").mkdir()
+        (artifacts / ASIDE / f"{moment}-2.22.5").mkdir(parents=True)
     for name in ("3.17.2-1a2b3c", "2.22.5-aa", "3.14.0-aa", "3.15.0-aa", "3.16.0-aa"):
         place = tmp_path / "mlflow" / name
         place.mkdir(parents=True, exist_ok=True)
@@ -177,7 +178,8 @@ def test_what_nobody_needs_any_more(
     model.mkdir(parents=True)
     (model / "environment").symlink_to(tmp_path / "mlflow/3.15.0-aa")
     monkeypatch.setattr(rollout_look, "MODELS", tmp_path / "deployments")
-    old = [f"state/{long_ago}-2.22.5", f"artifacts.before-{long_ago}-2.22.5", "mlflow/3.14.0-aa"]
+    gone = f"{long_ago}-2.22.5"
+    old = [f"state/{gone}", f"artifacts/{ASIDE}/{gone}", "mlflow/3.14.0-aa"]
     assert rollout_look.look(**rollout)["old"] == [str(tmp_path / name) for name in old]
     assert rollout_look.look(**{**rollout, "keep_days": 0})["old"] == []
     monkeypatch.setattr(rollout_look, "in_use", lambda path: path.name == "3.14.0-aa")
