@@ -9,13 +9,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from debian import see_to
+from disk import settled
 from records import written
 
 from mlflow_ops import lock
@@ -109,7 +110,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """One with two artifacts."""
     see_to("rclone")
     made = Host(tmp_path, monkeypatch)
-    monkeypatch.setattr(run, "bounded", lambda *_: None)  # the disk of all that runs here
+    monkeypatch.setattr(run, "bounded", lambda *_: "")  # the disk of all that runs here
     made.log("1/a/model.pkl", "the model")
     made.log("1/b/notes ü.txt", "the notes")
     return made
@@ -206,6 +207,45 @@ def test_a_damaged_list_costs_its_set_alone(host: Host) -> None:
     assert [bool(found[stamp]) for stamp in (first, second, third)] == [False, True, False]
     assert host.reader().manifest(third)["based_on"] == first
     assert host.fetched(third) == EVERYTHING
+
+
+def test_a_damaged_manifest_is_counted_too(host: Host) -> None:
+    """As a power cut may leave it. What is counted is what the alarm hears of."""
+    host.prepare()
+    first, second = host.create(), host.create()
+    (host.target / second / sets.MANIFEST).write_text("")
+    backup = host.reader()
+    found = backup.verify(backup.sets(), whole=True)
+    assert [bool(found[stamp]) for stamp in (first, second)] == [False, True]
+    assert state.told()["damaged"] == 1
+
+
+def test_a_set_is_on_the_disk_before_it_counts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its manifest too; and where the disk says that it did not keep it, it is no backup."""
+    host.prepare()
+    seen: list[bool] = []
+
+    def sync(*command: str) -> str:
+        assert command == ("sync", "-f", str(host.target))
+        seen.append(any(host.target.glob(f"*/{sets.MANIFEST}")))
+        return "Input/output error" if len(seen) > 2 else ""
+
+    monkeypatch.setattr(run, "bounded", sync)
+    first = host.create()
+    assert seen == [False, True]
+    with pytest.raises(sets.Trouble, match="does not keep what is written to it: Input/output"):
+        host.create()
+    assert (state.told()["set"], bool(state.told()["error"])) == (first, True)
+
+
+def test_sets_where_this_host_keeps_its_state_are_not_what_was_fetched(host: Host) -> None:
+    """What was fetched, and nobody needed, goes after a week. Sets have their own time."""
+    host.settings["MLFLOW_BACKUP_TARGET"] = str(host.state)
+    host.prepare()
+    first = host.create()
+    os.utime(host.state / first / sets.MANIFEST, (0, 0))
+    host.create()
+    assert host.fetched(first) == EVERYTHING
 
 
 def test_a_set_of_an_earlier_release_is_built_on_and_comes_back(host: Host) -> None:
@@ -361,14 +401,7 @@ def test_a_status_that_a_power_cut_left_fails_no_backup(host: Host, content: str
 def test_a_status_is_on_the_disk_before_it_has_its_name(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-    fsync: Callable[[int], None] = os.fsync
-
-    def synced(descriptor: int) -> None:
-        seen.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", synced)
+    seen = settled(monkeypatch)
     state.note(error="")
     assert seen == ["status.json.new", host.state.name]
 

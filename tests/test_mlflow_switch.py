@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from disk import settled
 
 from mlflow_ops import installation, lock, rollout
 from mlflow_ops.artifacts import NEW as NEW_ONES
@@ -123,6 +126,23 @@ def test_a_step_breaks(host: Host, step: str) -> None:
     assert host.link.readlink().name == OLD
 
 
+def test_what_nobody_foresaw_is_put_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it matter what a program says, and in which letters."""
+    real = rollout.command
+
+    def strange(*words: str | Path, **options: Any) -> str:
+        if "migrate" in words:
+            raise KeyError("databases")
+        return real(*words, **options)
+
+    monkeypatch.setattr(rollout, "command", strange)
+    ended = host.run()
+    assert (ended["phase"], ended["error"]) == ("put back", "KeyError('databases')")
+    assert host.did[-2:] == BACK
+    monkeypatch.undo()
+    assert rollout.command("printf", "caf\\351") == "caf\ufffd"
+
+
 def test_nobody_says_that_it_is_well(host: Host) -> None:
     """What was logged on trial is saved before the old data comes back."""
     ended = host.run()
@@ -140,6 +160,18 @@ def test_the_host_boots_in_the_middle(host: Host, phase: str) -> None:
     assert host.run(phase)["phase"] == "put back"
     assert host.did[-2:] == BACK
     assert host.link.readlink().name == OLD
+
+
+def test_the_databases_are_up_later_than_this_host(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut all boot at once. It is not stuck for that."""
+    monkeypatch.setattr(rollout, "PUT_BACK_PATIENCE", 5)
+    rollout.MARKS.rmdir()
+    host.breaks = f"load by {OLD}"
+    Path(host.values["saved"]).mkdir()
+    assert host.run("changing")["phase"] == "put back"
+    assert host.did == [f"stop {OLD}", f"load by {OLD}", *BACK]
 
 
 def test_what_came_meanwhile_is_kept_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,6 +390,9 @@ def test_other_data(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(rollout, "command", looks)
     host.run()
     assert seen == ["newnew", "oldold"]
+    saved = Path(host.values["saved"])
+    keys = [(saved / f"{name}.env").read_text() for name in ("secrets", "came-meanwhile")]
+    assert keys == ["old", "new"], "what was saved, and what came meanwhile, have each their own"
 
 
 def test_objects_are_exchanged_and_come_back(
@@ -442,6 +477,39 @@ def test_keys_are_saved_with_what_they_open(host: Host, tmp_path: Path) -> None:
     host.values["marks"] = ["stop", "change", "confirm"]
     host.run()
     assert (tmp_path / "saved/secrets.env").read_text() == "old"
+
+
+def test_keys_that_a_full_disk_does_not_hold_stay_what_they_were(
+    host: Host, tmp_path: Path
+) -> None:
+    """Half of them is not what the way back brings back."""
+    keys, size = tmp_path / "secrets.env", 1 << 14
+    keys.write_text("k" * size)
+    (tmp_path / "secrets.new").write_text("new")
+    host.values["files"] = {str(keys): str(tmp_path / "secrets.new")}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
+    try:
+        ended = host.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (ended["phase"], ended["failed"]) == ("put back", "changing")
+    assert len(keys.read_text()) == size
+
+
+def test_what_the_way_back_needs_is_on_the_disk_before_it_is_needed(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The power may be cut right after a step: the state, and the old keys, are there then."""
+    (tmp_path / "secrets.new").write_text("new")
+    host.values["files"] = {str(tmp_path / "secrets.env"): str(tmp_path / "secrets.new")}
+    seen = settled(monkeypatch)
+    host.run()
+    changing = [name for name in seen if not name.startswith(("state", "STATE"))]
+    assert changing[:4] == ["secrets.env.new", "saved", "secrets.env.new", tmp_path.name]
+    assert seen.count("state.json.new") == seen.count("STATE")
 
 
 @pytest.mark.parametrize("saved", [True, False])

@@ -35,11 +35,11 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from . import lock, program
+from . import durable, lock, program
 from .host import units
 from .settings import read_file
 from .there import ASIDE
@@ -54,9 +54,8 @@ UNIT = "mlflow-switch.service"
 PHASES = [
     "begun", "ready", "stopping", "stopped", "saving", "changing", "changed", "starting", "serving",
 ]  # fmt: skip
-ENDED = ["confirmed", "put back", "stuck"]
-PUT_BACK_PATIENCE = 600  # seconds that the old version may take to start, once its data is back
-ASK_AGAIN = 2  # seconds between two questions for what the leader says
+PUT_BACK_PATIENCE = 600  # seconds that the old version, and after a boot its data, may take
+ASK_AGAIN = 2  # seconds between two tries, and two questions for what the leader says
 
 UNTOUCHED = "The old version serves as before: nothing was changed."
 
@@ -142,11 +141,8 @@ class Plan:
 def write(file: Path, values: dict[str, Any]) -> None:
     """Write JSON so that it is there whole, or not at all, whatever happens to the host."""
     fresh = file.with_name(file.name + ".new")
-    with fresh.open("w") as content:
-        json.dump(values, content)
-        content.flush()
-        os.fsync(content.fileno())
-    fresh.rename(file)
+    fresh.write_text(json.dumps(values))
+    durable.rename(fresh, file)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -156,18 +152,22 @@ def read(file: Path) -> dict[str, Any]:
     return {}
 
 
-def put(file: Path, source: Path) -> None:
-    """Give a file another one's content, all of it or nothing; owner and mode stay."""
-    fresh, status = file.with_name(file.name + ".new"), file.stat()
+def put(file: Path, source: Path, like: Path) -> None:
+    """Give a file another one's content, all of it or nothing.
+
+    Args:
+        file: it may not be there yet.
+        source: has the content; a file of root's.
+        like: has the owner and the mode that it gets.
+    """
+    fresh, status = file.with_name(file.name + ".new"), like.stat()
     fresh.unlink(missing_ok=True)
     made = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(made, "wb") as new, open_own(source) as content:
         os.fchown(made, status.st_uid, status.st_gid)
         os.fchmod(made, stat.S_IMODE(status.st_mode))
         shutil.copyfileobj(content, new)
-        new.flush()
-        os.fsync(made)
-    fresh.rename(file)
+    durable.rename(fresh, file)
 
 
 def open_own(path: Path) -> BinaryIO:
@@ -186,13 +186,27 @@ def open_own(path: Path) -> BinaryIO:
 def command(*words: str | Path, quiet: bool = False, **options: Any) -> str:
     """Run a command to its end and return what it says. Raises Failed with its last words."""
     done = subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
-    )
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        check=False, **options,
+    )  # fmt: skip
     if not quiet:
         print(done.stdout, end="", flush=True)  # into the journal
     if done.returncode:
         raise Failed("\n".join(done.stdout.strip().splitlines()[-8:]))
     return str(done.stdout)
+
+
+def repeated(step: Callable[[], object], patience: float) -> None:
+    """Do a step again until it works, for so many seconds. Raises Failed where it never does."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            step()
+            return
+        except Failed:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(ASK_AGAIN)
 
 
 def only(kinds: Sequence[str]) -> list[str]:
@@ -238,15 +252,9 @@ class Switch:
             word: begun, confirmed or put back.
             patience: seconds that the database may be silent, as after a boot.
         """
-        deadline = time.monotonic() + patience
-        while self.plan.together:
-            try:
-                self.database(self.plan.new, "tell", self.plan.token, word)
-                break
-            except Failed:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(ASK_AGAIN)
+        if self.plan.together:
+            said = "tell", self.plan.token, word
+            repeated(lambda: self.database(self.plan.new, *said), patience)
 
     def told(self) -> str:
         """Return where the leader is; '' while it has not begun, or the database is silent."""
@@ -288,9 +296,10 @@ class Switch:
         """Give files their new content, and keep the old; the keys in any case."""
         for kept in map(Path, {self.plan.keys, *self.plan.files}):
             if kept.exists():  # a server that is broken may lack it
-                shutil.copy2(kept, self.plan.saved / kept.name)
+                # Whole, or not there: the way back takes what is there for the old content.
+                put(self.plan.saved / kept.name, kept.resolve(), like=kept)
         for file, source in self.plan.files.items():
-            put(Path(file), Path(source))
+            put(Path(file), Path(source), like=Path(file))
 
     def artifacts(self, verb: str) -> None:
         """Exchange the content of the directory of artifacts, or undo that. Raises Failed."""
@@ -388,7 +397,8 @@ class Switch:
             with contextlib.suppress(OSError):  # of a full disk
                 (STATE / CLOSED).touch()
             self.systemctl("stop")
-            self.put_back()
+            # After a power cut this host may be up before that of the databases, or the store's.
+            repeated(self.put_back, 0 if MARKS.exists() else PUT_BACK_PATIENCE)
             self.point(plan.old)
         # From here on the old data is served, and never replaced again.
         self.enter("putting back", back=True)
@@ -405,12 +415,15 @@ class Switch:
                 # listens, before it is known to be ready.
                 if self.reached("starting") and "came" not in self.state:
                     self.save(plan.new, plan.saved / "came-meanwhile", must=True)
+                    keys = Path(plan.keys)
+                    if keys.exists():  # a restore has brought others than the old ones
+                        put(plan.saved / "came-meanwhile.env", keys.resolve(), like=keys)
                     self.enter("putting back", came=True)  # never again: it would be the old data
                 self.database(plan.old, "load", str(plan.databases), *only(plan.must_save))
                 self.state["loaded"] = True
             for file in plan.files:
                 if (kept := plan.saved / Path(file).name).exists():
-                    put(Path(file), kept)
+                    put(Path(file), kept, like=kept)
             if plan.artifacts:
                 self.artifacts("back")
             if plan.old_objects.exists():
@@ -418,15 +431,7 @@ class Switch:
 
     def start_old(self) -> None:
         """Start the old version. Raises Failed where it does not come up for long."""
-        deadline = time.monotonic() + PUT_BACK_PATIENCE
-        while True:
-            try:
-                self.systemctl("start")
-                break
-            except Failed:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(3)
+        repeated(lambda: self.systemctl("start"), PUT_BACK_PATIENCE)
 
     def save(
         self, environment: str, directory: Path, must: bool, kinds: Sequence[str] = ()
@@ -543,6 +548,8 @@ class Switch:
                 self.go_forward()
             except (Failed, OSError) as error:
                 why = str(error)
+            except Exception as error:  # whatever nobody foresaw: nobody else would put it back
+                why = repr(error)
         if self.state.get("sure"):
             self.confirm()
             return

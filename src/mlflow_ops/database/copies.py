@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from .. import durable
 from .. import mlflow_internals as internals
 from . import DRIVER, EMPTY_IT, PATIENT, SQLITE, connect, ours, tables
 from .schema import tables_and_revision
@@ -253,8 +254,7 @@ def save(uris: dict[str, str], directory: Path) -> dict[str, Any]:
                 f"The {kind} database has no schema of MLflow's: there is nothing to save."
             )
         moment, found = (save_sqlite if sqlite else save_postgresql)(kind, uri, file)
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
+        durable.settle(file)
         saved[kind] = {
             "file": file.name,
             "kind": "sqlite" if sqlite else "postgresql",
@@ -273,7 +273,7 @@ def save(uris: dict[str, str], directory: Path) -> dict[str, Any]:
     }
     unfinished = directory / f"{MANIFEST}.new"
     unfinished.write_text(json.dumps(manifest, indent=2) + "\n")
-    unfinished.rename(directory / MANIFEST)  # last: without it, nothing was saved
+    durable.rename(unfinished, directory / MANIFEST)  # last: without it, nothing was saved
     return manifest
 
 
@@ -314,7 +314,7 @@ def load_sqlite(uri: str, copy: Path) -> None:
     # The log of the database that goes must not meet the one that comes.
     for end in ("-wal", "-shm"):
         file.with_name(file.name + end).unlink(missing_ok=True)
-    fresh.rename(file)
+    durable.rename(fresh, file)  # who loads it writes down on another disk that it was
 
 
 def listed(copy: Path) -> tuple[str, list[str], list[str]]:
@@ -341,9 +341,12 @@ def listed(copy: Path) -> tuple[str, list[str], list[str]]:
 
 def run_dump(
     uri: str, copy: Path, entries: list[str], before: str, change: Callable[[str], str] = str,
-    after: str = "",
+    after: str = "COMMIT;",
 ) -> None:  # fmt: skip
     """Run statements and, among them, what a dump consists of; in one transaction.
+
+    psql would commit by itself when nothing more comes, also where that is since who writes to it
+    was killed: here only the last statement ends the transaction.
 
     Args:
         uri: the database.
@@ -356,8 +359,7 @@ def run_dump(
     Raises Unusable, with all as it was.
     """
     psql = program("psql", uri, "--no-psqlrc", "--quiet", "--output=/dev/null", "--file=-",
-                   "--single-transaction", "--set=ON_ERROR_STOP=1",
-                   stdin=subprocess.PIPE)  # fmt: skip
+                   "--set=ON_ERROR_STOP=1", stdin=subprocess.PIPE)  # fmt: skip
     restore = subprocess.Popen(
         ["pg_restore", "--no-owner", "--no-privileges", "--use-list=/dev/stdin", "--file=-",
          str(copy)],
@@ -365,7 +367,7 @@ def run_dump(
     )  # fmt: skip
     assert psql.stdin and restore.stdin and restore.stdout  # noqa: S101 they are pipes
     try:
-        psql.stdin.write(PATIENT + ";" + before)
+        psql.stdin.write(f"BEGIN; {PATIENT}; {before}")
         with restore.stdin as lines:
             lines.write("\n".join(entries))
         for line in restore.stdout:
@@ -374,8 +376,12 @@ def run_dump(
         restore.stdin = None  # which is closed
         finished(restore)
         psql.stdin.write(after)
-    except BrokenPipeError:  # psql stopped, and says why
+    except BrokenPipeError as error:  # one of them stopped: psql says why, if it was psql
         restore.kill()
+        restore.stdin = None  # which is closed
+        restore.communicate()
+        finished(psql)
+        raise Unusable(f"pg_restore of {copy} stopped.") from error
     except Unusable:
         psql.kill()  # so that it does not commit
         psql.wait()
