@@ -9,12 +9,14 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import versions
+from disk import settled
 from mlflow_environments import environment
 
-from mlflow_ops.backup.bucket import EXCHANGE
+from mlflow_ops.backup.bucket import EXCHANGE, Bucket
 
 ROOT = Path(__file__).resolve().parent.parent
 OBJECTS: dict[str, bytes] = {}
@@ -89,3 +91,20 @@ def test_what_is_replaced_is_kept_and_comes_back(service: dict[str, str], tmp_pa
     assert OBJECTS == {**before, f"{place}/1/a": b"older", f"{place}/1/c": b"cleaned"}
     bucket("back", kept)
     assert OBJECTS == {**before, f"{place}/1/c": b"cleaned"}
+
+
+def test_what_is_replaced_is_on_the_disk_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what is put back after a power cut, and not an empty file of that name."""
+    bucket = object.__new__(Bucket)
+    bucket.name, bucket.prefix = "bucket", ""
+
+    def download(_bucket: str, key: str, file: str) -> None:
+        Path(file).write_text(key)
+
+    bucket.client = SimpleNamespace(download_file=download)
+    seen = settled(monkeypatch)
+    bucket.keep("1/a", tmp_path)
+    assert (tmp_path / "files/1/a").read_text() == "1/a"
+    assert len(seen) == 2 and seen[1] == "1"

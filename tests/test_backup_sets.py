@@ -9,13 +9,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from debian import see_to
+from disk import settled
 from records import written
 
 from mlflow_ops import lock
@@ -361,14 +362,7 @@ def test_a_status_that_a_power_cut_left_fails_no_backup(host: Host, content: str
 def test_a_status_is_on_the_disk_before_it_has_its_name(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-    fsync: Callable[[int], None] = os.fsync
-
-    def synced(descriptor: int) -> None:
-        seen.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", synced)
+    seen = settled(monkeypatch)
     state.note(error="")
     assert seen == ["status.json.new", host.state.name]
 

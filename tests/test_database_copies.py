@@ -5,8 +5,10 @@ A real cluster, and MLflow's schema as an environment of its own makes it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,10 @@ from pathlib import Path
 import pytest
 import versions
 from cluster import OWNER, Cluster, cluster
+from disk import settled
 from mlflow_environments import environment
+
+from mlflow_ops.database import copies
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGGED = "INSERT INTO experiments (experiment_id, name) VALUES (7, 'kept')"
@@ -219,3 +224,22 @@ def test_a_drill_loads_as_a_role_of_no_rank(
     assert kept(server, "tracking") == "kept"
     owns = "SELECT rolsuper FROM pg_roles JOIN pg_class ON relowner = pg_roles.oid"
     assert server.sql("tracking", f"{owns} WHERE relname = 'runs'") == "f"
+
+
+def test_a_copy_is_on_the_disk_before_anybody_relies_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a power cut left its manifest empty, there would be no way back."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as made:
+        made.execute("CREATE TABLE runs (run_uuid)")
+    monkeypatch.setattr(copies, "tables_and_revision", lambda *_: (["runs"], "abc"))
+    monkeypatch.setattr(copies, "version", lambda _: "3")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    seen = settled(monkeypatch)
+    copies.save({"tracking": uri}, copy)
+    assert seen == ["tracking.db", "manifest.json.new", "copy"]
+    seen.clear()
+    copies.load({"tracking": uri}, copy)
+    assert seen == ["mlflow.db.new", tmp_path.name]

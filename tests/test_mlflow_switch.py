@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from disk import settled
 
 from mlflow_ops import installation, lock, rollout
 from mlflow_ops.artifacts import NEW as NEW_ONES
@@ -442,6 +445,39 @@ def test_keys_are_saved_with_what_they_open(host: Host, tmp_path: Path) -> None:
     host.values["marks"] = ["stop", "change", "confirm"]
     host.run()
     assert (tmp_path / "saved/secrets.env").read_text() == "old"
+
+
+def test_keys_that_a_full_disk_does_not_hold_stay_what_they_were(
+    host: Host, tmp_path: Path
+) -> None:
+    """Half of them is not what the way back brings back."""
+    keys, size = tmp_path / "secrets.env", 1 << 14
+    keys.write_text("k" * size)
+    (tmp_path / "secrets.new").write_text("new")
+    host.values["files"] = {str(keys): str(tmp_path / "secrets.new")}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
+    try:
+        ended = host.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (ended["phase"], ended["failed"]) == ("put back", "changing")
+    assert len(keys.read_text()) == size
+
+
+def test_what_the_way_back_needs_is_on_the_disk_before_it_is_needed(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The power may be cut right after a step: the state, and the old keys, are there then."""
+    (tmp_path / "secrets.new").write_text("new")
+    host.values["files"] = {str(tmp_path / "secrets.env"): str(tmp_path / "secrets.new")}
+    seen = settled(monkeypatch)
+    host.run()
+    changing = [name for name in seen if not name.startswith(("state", "STATE"))]
+    assert changing[:4] == ["secrets.env.new", "saved", "secrets.env.new", tmp_path.name]
+    assert seen.count("state.json.new") == seen.count("STATE")
 
 
 @pytest.mark.parametrize("saved", [True, False])

@@ -39,7 +39,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from . import lock, program
+from . import durable, lock, program
 from .host import units
 from .settings import read_file
 from .there import ASIDE
@@ -142,11 +142,8 @@ class Plan:
 def write(file: Path, values: dict[str, Any]) -> None:
     """Write JSON so that it is there whole, or not at all, whatever happens to the host."""
     fresh = file.with_name(file.name + ".new")
-    with fresh.open("w") as content:
-        json.dump(values, content)
-        content.flush()
-        os.fsync(content.fileno())
-    fresh.rename(file)
+    fresh.write_text(json.dumps(values))
+    durable.rename(fresh, file)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -156,18 +153,22 @@ def read(file: Path) -> dict[str, Any]:
     return {}
 
 
-def put(file: Path, source: Path) -> None:
-    """Give a file another one's content, all of it or nothing; owner and mode stay."""
-    fresh, status = file.with_name(file.name + ".new"), file.stat()
+def put(file: Path, source: Path, like: Path) -> None:
+    """Give a file another one's content, all of it or nothing.
+
+    Args:
+        file: it may not be there yet.
+        source: has the content; a file of root's.
+        like: has the owner and the mode that it gets.
+    """
+    fresh, status = file.with_name(file.name + ".new"), like.stat()
     fresh.unlink(missing_ok=True)
     made = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(made, "wb") as new, open_own(source) as content:
         os.fchown(made, status.st_uid, status.st_gid)
         os.fchmod(made, stat.S_IMODE(status.st_mode))
         shutil.copyfileobj(content, new)
-        new.flush()
-        os.fsync(made)
-    fresh.rename(file)
+    durable.rename(fresh, file)
 
 
 def open_own(path: Path) -> BinaryIO:
@@ -288,9 +289,10 @@ class Switch:
         """Give files their new content, and keep the old; the keys in any case."""
         for kept in map(Path, {self.plan.keys, *self.plan.files}):
             if kept.exists():  # a server that is broken may lack it
-                shutil.copy2(kept, self.plan.saved / kept.name)
+                # Whole, or not there: the way back takes what is there for the old content.
+                put(self.plan.saved / kept.name, kept.resolve(), like=kept)
         for file, source in self.plan.files.items():
-            put(Path(file), Path(source))
+            put(Path(file), Path(source), like=Path(file))
 
     def artifacts(self, verb: str) -> None:
         """Exchange the content of the directory of artifacts, or undo that. Raises Failed."""
@@ -410,7 +412,7 @@ class Switch:
                 self.state["loaded"] = True
             for file in plan.files:
                 if (kept := plan.saved / Path(file).name).exists():
-                    put(Path(file), kept)
+                    put(Path(file), kept, like=kept)
             if plan.artifacts:
                 self.artifacts("back")
             if plan.old_objects.exists():

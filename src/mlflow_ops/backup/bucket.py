@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .. import durable
 from ..settings import read_settings
 from .index import parts
 
@@ -180,7 +181,8 @@ class Bucket:
             return
         self.client.download_file(self.name, self.key(path), str(fresh))
         file.parent.mkdir(parents=True, exist_ok=True)
-        fresh.rename(file)
+        # On the disk before another is put in its place: it may be the only one.
+        durable.rename(fresh, file)
 
 
 def listed(directory: Path, verb: str) -> Iterator[dict[str, Any]]:
@@ -239,6 +241,6 @@ def main() -> int:
                     sys.exit(f"Artifacts do not arrive, {len(wrong)} or more: {wrong[0]['why']}")
                 for one in wrong:
                     print(json.dumps(one))
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, OSError) as error:
         sys.exit(f"The service's bucket: {error}")
     return 0

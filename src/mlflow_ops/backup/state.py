@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import installation
+from .. import durable, installation
 from . import sets
 from .sets import Trouble
 
@@ -81,15 +80,9 @@ def from_the_future(stamps: Sequence[str]) -> str:
 def put(file: Path, text: str) -> None:
     """Replace a file that others may read: after a power cut it is the old one or the new one."""
     unfinished = file.with_name(f"{file.name}.new")
-    with unfinished.open("w", encoding="utf-8") as content:
-        content.write(text)
-        content.flush()
-        os.fsync(content.fileno())
+    unfinished.write_text(text, encoding="utf-8")
     unfinished.chmod(0o644)
-    unfinished.rename(file)
-    directory = os.open(file.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
+    durable.rename(unfinished, file)
 
 
 def left(name: str) -> dict[str, Any]:

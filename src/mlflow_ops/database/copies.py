@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from .. import durable
 from .. import mlflow_internals as internals
 from . import DRIVER, EMPTY_IT, PATIENT, SQLITE, connect, ours, tables
 from .schema import tables_and_revision
@@ -253,8 +254,7 @@ def save(uris: dict[str, str], directory: Path) -> dict[str, Any]:
                 f"The {kind} database has no schema of MLflow's: there is nothing to save."
             )
         moment, found = (save_sqlite if sqlite else save_postgresql)(kind, uri, file)
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
+        durable.settle(file)
         saved[kind] = {
             "file": file.name,
             "kind": "sqlite" if sqlite else "postgresql",
@@ -273,7 +273,7 @@ def save(uris: dict[str, str], directory: Path) -> dict[str, Any]:
     }
     unfinished = directory / f"{MANIFEST}.new"
     unfinished.write_text(json.dumps(manifest, indent=2) + "\n")
-    unfinished.rename(directory / MANIFEST)  # last: without it, nothing was saved
+    durable.rename(unfinished, directory / MANIFEST)  # last: without it, nothing was saved
     return manifest
 
 
@@ -314,7 +314,7 @@ def load_sqlite(uri: str, copy: Path) -> None:
     # The log of the database that goes must not meet the one that comes.
     for end in ("-wal", "-shm"):
         file.with_name(file.name + end).unlink(missing_ok=True)
-    fresh.rename(file)
+    durable.rename(fresh, file)  # who loads it writes down on another disk that it was
 
 
 def listed(copy: Path) -> tuple[str, list[str], list[str]]:
