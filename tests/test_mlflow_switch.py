@@ -145,6 +145,18 @@ def test_the_host_boots_in_the_middle(host: Host, phase: str) -> None:
     assert host.link.readlink().name == OLD
 
 
+def test_the_databases_are_up_later_than_this_host(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut all boot at once. It is not stuck for that."""
+    monkeypatch.setattr(rollout, "PUT_BACK_PATIENCE", 5)
+    rollout.MARKS.rmdir()
+    host.breaks = f"load by {OLD}"
+    Path(host.values["saved"]).mkdir()
+    assert host.run("changing")["phase"] == "put back"
+    assert host.did == [f"stop {OLD}", f"load by {OLD}", *BACK]
+
+
 def test_what_came_meanwhile_is_kept_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """People reach the new version before it is ready. A second try would have the old data."""
     host.breaks = f"start {NEW}"

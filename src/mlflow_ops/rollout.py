@@ -35,7 +35,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -55,8 +55,8 @@ PHASES = [
     "begun", "ready", "stopping", "stopped", "saving", "changing", "changed", "starting", "serving",
 ]  # fmt: skip
 ENDED = ["confirmed", "put back", "stuck"]
-PUT_BACK_PATIENCE = 600  # seconds that the old version may take to start, once its data is back
-ASK_AGAIN = 2  # seconds between two questions for what the leader says
+PUT_BACK_PATIENCE = 600  # seconds that the old version, and after a boot its data, may take
+ASK_AGAIN = 2  # seconds between two tries, and two questions for what the leader says
 
 UNTOUCHED = "The old version serves as before: nothing was changed."
 
@@ -196,6 +196,19 @@ def command(*words: str | Path, quiet: bool = False, **options: Any) -> str:
     return str(done.stdout)
 
 
+def repeated(step: Callable[[], object], patience: float) -> None:
+    """Do a step again until it works, for so many seconds. Raises Failed where it never does."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            step()
+            return
+        except Failed:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(ASK_AGAIN)
+
+
 def only(kinds: Sequence[str]) -> list[str]:
     """Return the arguments by which `database` works on these alone; on all, where it is none."""
     return ["--only", ",".join(kinds)] if kinds else []
@@ -239,15 +252,9 @@ class Switch:
             word: begun, confirmed or put back.
             patience: seconds that the database may be silent, as after a boot.
         """
-        deadline = time.monotonic() + patience
-        while self.plan.together:
-            try:
-                self.database(self.plan.new, "tell", self.plan.token, word)
-                break
-            except Failed:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(ASK_AGAIN)
+        if self.plan.together:
+            said = "tell", self.plan.token, word
+            repeated(lambda: self.database(self.plan.new, *said), patience)
 
     def told(self) -> str:
         """Return where the leader is; '' while it has not begun, or the database is silent."""
@@ -390,7 +397,8 @@ class Switch:
             with contextlib.suppress(OSError):  # of a full disk
                 (STATE / CLOSED).touch()
             self.systemctl("stop")
-            self.put_back()
+            # After a power cut this host may be up before that of the databases, or the store's.
+            repeated(self.put_back, 0 if MARKS.exists() else PUT_BACK_PATIENCE)
             self.point(plan.old)
         # From here on the old data is served, and never replaced again.
         self.enter("putting back", back=True)
@@ -420,15 +428,7 @@ class Switch:
 
     def start_old(self) -> None:
         """Start the old version. Raises Failed where it does not come up for long."""
-        deadline = time.monotonic() + PUT_BACK_PATIENCE
-        while True:
-            try:
-                self.systemctl("start")
-                break
-            except Failed:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(3)
+        repeated(lambda: self.systemctl("start"), PUT_BACK_PATIENCE)
 
     def save(
         self, environment: str, directory: Path, must: bool, kinds: Sequence[str] = ()

@@ -287,6 +287,16 @@ def test_the_controller_is_killed(lab: Lab, unharmed: str) -> None:
 
 
 @each_host
+def test_the_program_is_killed(lab: Lab, unharmed: str) -> None:
+    """Nobody is left who waits: it begins again, and puts everything back."""
+    killed_at(lab, unharmed, {"changing"})
+    lab.root(unharmed, "systemctl kill --signal=KILL mlflow-switch")
+    until(lab, unharmed, {"put back"})
+    said = lab.root(unharmed, "cat /var/lib/mlflow-switch/state.json")
+    assert "stopped in the middle" in said
+
+
+@each_host
 def test_the_host_dies(lab: Lab, unharmed: str) -> None:
     """At its next boot it puts back what was cut off."""
     killed_at(lab, unharmed, {"changing"})
