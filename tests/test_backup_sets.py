@@ -110,7 +110,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """One with two artifacts."""
     see_to("rclone")
     made = Host(tmp_path, monkeypatch)
-    monkeypatch.setattr(run, "bounded", lambda *_: None)  # the disk of all that runs here
+    monkeypatch.setattr(run, "bounded", lambda *_: "")  # the disk of all that runs here
     made.log("1/a/model.pkl", "the model")
     made.log("1/b/notes ü.txt", "the notes")
     return made
@@ -207,6 +207,45 @@ def test_a_damaged_list_costs_its_set_alone(host: Host) -> None:
     assert [bool(found[stamp]) for stamp in (first, second, third)] == [False, True, False]
     assert host.reader().manifest(third)["based_on"] == first
     assert host.fetched(third) == EVERYTHING
+
+
+def test_a_damaged_manifest_is_counted_too(host: Host) -> None:
+    """As a power cut may leave it. What is counted is what the alarm hears of."""
+    host.prepare()
+    first, second = host.create(), host.create()
+    (host.target / second / sets.MANIFEST).write_text("")
+    backup = host.reader()
+    found = backup.verify(backup.sets(), whole=True)
+    assert [bool(found[stamp]) for stamp in (first, second)] == [False, True]
+    assert state.told()["damaged"] == 1
+
+
+def test_a_set_is_on_the_disk_before_it_counts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its manifest too; and where the disk says that it did not keep it, it is no backup."""
+    host.prepare()
+    seen: list[bool] = []
+
+    def sync(*command: str) -> str:
+        assert command == ("sync", "-f", str(host.target))
+        seen.append(any(host.target.glob(f"*/{sets.MANIFEST}")))
+        return "Input/output error" if len(seen) > 2 else ""
+
+    monkeypatch.setattr(run, "bounded", sync)
+    first = host.create()
+    assert seen == [False, True]
+    with pytest.raises(sets.Trouble, match="does not keep what is written to it: Input/output"):
+        host.create()
+    assert (state.told()["set"], bool(state.told()["error"])) == (first, True)
+
+
+def test_sets_where_this_host_keeps_its_state_are_not_what_was_fetched(host: Host) -> None:
+    """What was fetched, and nobody needed, goes after a week. Sets have their own time."""
+    host.settings["MLFLOW_BACKUP_TARGET"] = str(host.state)
+    host.prepare()
+    first = host.create()
+    os.utime(host.state / first / sets.MANIFEST, (0, 0))
+    host.create()
+    assert host.fetched(first) == EVERYTHING
 
 
 def test_a_set_of_an_earlier_release_is_built_on_and_comes_back(host: Host) -> None:

@@ -17,12 +17,15 @@ from .sets import Trouble
 IDLE = 3600  # seconds in which a program that hangs does nothing
 
 
-def bounded(*command: str, patience: float = IDLE) -> None:
-    """Run a command to its end. Raises Trouble where it has none."""
+def bounded(*command: str, patience: float = IDLE) -> str:
+    """Run a command; return what it says where it fails. Raises Trouble where it has no end."""
     try:
-        subprocess.run(command, capture_output=True, check=False, timeout=patience)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=patience
+        )
     except subprocess.TimeoutExpired as error:
         raise Trouble(f"{' '.join(command)} did not end.") from error
+    return (done.stderr.strip() or f"{command[0]} failed") if done.returncode else ""
 
 
 def ended(

@@ -271,7 +271,9 @@ class Backup:
         for leftover in state.STATE.glob("work-*"):
             shutil.rmtree(leftover)
         for fetched in state.STATE.glob(f"*/{MANIFEST}"):  # and nobody has tried again
-            if fetched.stat().st_mtime < time.time() - FETCHED_DAYS * sets.DAY:
+            aged = fetched.stat().st_mtime < time.time() - FETCHED_DAYS * sets.DAY
+            # A target may be there, too: its sets have such names.
+            if aged and not sets.NAME.fullmatch(fetched.parent.name):
                 shutil.rmtree(fetched.parent)
         with room() as work:
             work.chmod(0o711)
@@ -321,11 +323,16 @@ class Backup:
                 + sum(entry["bytes"] for entry in saved["databases"].values()),
             }
             self.see_arrived(sets.own_files(manifest))
-            if self.target.local:  # what a manifest names is on the disk
-                bounded("sync", "-f", str(self.target.local))
+            self.settle()  # before there is a manifest that names it
             # Last: without it there is no set, and the next one removes what lies there.
             self.target.store.write(f"{stamp}/{MANIFEST}", sets.written(manifest))
+            self.settle()
         return manifest
+
+    def settle(self) -> None:
+        """Have what was written to a directory on its disk. Raises Trouble where that fails."""
+        if self.target.local and (said := bounded("sync", "-f", str(self.target.local))):
+            raise Trouble(f"{self.target.place} does not keep what is written to it: {said}")
 
     def see_arrived(self, files: Mapping[str, str]) -> None:
         """Raise Trouble where a file of the target is not what it should be."""
@@ -531,11 +538,20 @@ class Backup:
             for stamp in stamps:
                 try:
                     manifest = self.manifest(stamp)
+                except Stalled:
+                    raise
+                except Trouble as error:
+                    damaged[stamp].append(str(error))
+                    bad[f"{stamp}/{MANIFEST}"] = ""  # a set that is none any more
+                    continue
+                try:
                     add = "INSERT OR IGNORE INTO wanted VALUES (?, ?)"
                     index.many(add, self.files(manifest))
                     if manifest["artifacts_in"] == "versions":
                         with self.bucket("check", artifacts=self.listed(manifest)) as wrong:
-                            damaged[stamp] += [one["why"] for one in wrong]
+                            for one in wrong:
+                                damaged[stamp].append(one["why"])
+                                bad[f"{stamp}/versions/{one['path']}"] = ""
                 except Stalled:
                     raise
                 except Trouble as error:
