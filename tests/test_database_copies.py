@@ -226,6 +226,20 @@ def test_a_drill_loads_as_a_role_of_no_rank(
     assert server.sql("tracking", f"{owns} WHERE relname = 'runs'") == "f"
 
 
+def test_a_load_that_stops_early_changes_nothing(
+    server: Cluster, logged: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What psql has heard until then is not all of it: it would be an empty database."""
+    uri = logged()
+    (tmp_path / "pg_restore").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "pg_restore").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    entries = ["more than a pipe holds"] * 10_000
+    with pytest.raises(copies.Unusable, match="pg_restore of copy stopped"):
+        copies.run_dump(uri, Path("copy"), entries, "DELETE FROM experiments;")
+    assert kept(server) == "kept"
+
+
 def test_a_copy_is_on_the_disk_before_anybody_relies_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

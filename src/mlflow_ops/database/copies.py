@@ -341,9 +341,12 @@ def listed(copy: Path) -> tuple[str, list[str], list[str]]:
 
 def run_dump(
     uri: str, copy: Path, entries: list[str], before: str, change: Callable[[str], str] = str,
-    after: str = "",
+    after: str = "COMMIT;",
 ) -> None:  # fmt: skip
     """Run statements and, among them, what a dump consists of; in one transaction.
+
+    psql would commit by itself when nothing more comes, also where that is since who writes to it
+    was killed: here only the last statement ends the transaction.
 
     Args:
         uri: the database.
@@ -356,8 +359,7 @@ def run_dump(
     Raises Unusable, with all as it was.
     """
     psql = program("psql", uri, "--no-psqlrc", "--quiet", "--output=/dev/null", "--file=-",
-                   "--single-transaction", "--set=ON_ERROR_STOP=1",
-                   stdin=subprocess.PIPE)  # fmt: skip
+                   "--set=ON_ERROR_STOP=1", stdin=subprocess.PIPE)  # fmt: skip
     restore = subprocess.Popen(
         ["pg_restore", "--no-owner", "--no-privileges", "--use-list=/dev/stdin", "--file=-",
          str(copy)],
@@ -365,7 +367,7 @@ def run_dump(
     )  # fmt: skip
     assert psql.stdin and restore.stdin and restore.stdout  # noqa: S101 they are pipes
     try:
-        psql.stdin.write(PATIENT + ";" + before)
+        psql.stdin.write(f"BEGIN; {PATIENT}; {before}")
         with restore.stdin as lines:
             lines.write("\n".join(entries))
         for line in restore.stdout:
@@ -374,8 +376,12 @@ def run_dump(
         restore.stdin = None  # which is closed
         finished(restore)
         psql.stdin.write(after)
-    except BrokenPipeError:  # psql stopped, and says why
+    except BrokenPipeError as error:  # one of them stopped: psql says why, if it was psql
         restore.kill()
+        restore.stdin = None  # which is closed
+        restore.communicate()
+        finished(psql)
+        raise Unusable(f"pg_restore of {copy} stopped.") from error
     except Unusable:
         psql.kill()  # so that it does not commit
         psql.wait()
