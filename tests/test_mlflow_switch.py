@@ -373,6 +373,9 @@ def test_other_data(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(rollout, "command", looks)
     host.run()
     assert seen == ["newnew", "oldold"]
+    saved = Path(host.values["saved"])
+    keys = [(saved / f"{name}.env").read_text() for name in ("secrets", "came-meanwhile")]
+    assert keys == ["old", "new"], "what was saved, and what came meanwhile, have each their own"
 
 
 def test_objects_are_exchanged_and_come_back(

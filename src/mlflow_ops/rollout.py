@@ -415,6 +415,9 @@ class Switch:
                 # listens, before it is known to be ready.
                 if self.reached("starting") and "came" not in self.state:
                     self.save(plan.new, plan.saved / "came-meanwhile", must=True)
+                    keys = Path(plan.keys)
+                    if keys.exists():  # a restore has brought others than the old ones
+                        put(plan.saved / "came-meanwhile.env", keys.resolve(), like=keys)
                     self.enter("putting back", came=True)  # never again: it would be the old data
                 self.database(plan.old, "load", str(plan.databases), *only(plan.must_save))
                 self.state["loaded"] = True
