@@ -36,9 +36,8 @@ from .lock import Held, data_lock
 from .settings import read_settings
 
 SOME = 1000  # of what is old, that are looked at together
-ID = re.compile(
-    "(?=([0-9a-f]{32}))"
-)  # of a run, or at the end of a model's: anywhere in an address
+# A run's, or the end of a model's, anywhere in an address.
+ID = re.compile("(?=([0-9a-f]{32}))")
 
 # A part of what MLflow takes.
 AGE = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")

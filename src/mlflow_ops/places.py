@@ -139,11 +139,6 @@ def here(host: str) -> str:
     return ""
 
 
-def same(one: str, other: str) -> bool:
-    """Return whether two addresses are of one place."""
-    return key(one) == key(other)
-
-
 def key(address: str) -> tuple[Any, ...]:
     """Return what two addresses of one place have in common."""
     address, _, endpoint = bare(address).partition(" at ")
@@ -176,7 +171,7 @@ def moved(before: Places, wanted: Mapping[str, str]) -> dict[str, dict[str, str]
     return {
         name: {"old": bare(old), "new": bare(wanted[name])}
         for name, old in before.items()
-        if wanted.get(name) and not same(old, wanted[name])
+        if wanted.get(name) and key(old) != key(wanted[name])
     }
 
 

@@ -54,7 +54,6 @@ UNIT = "mlflow-switch.service"
 PHASES = [
     "begun", "ready", "stopping", "stopped", "saving", "changing", "changed", "starting", "serving",
 ]  # fmt: skip
-ENDED = ["confirmed", "put back", "stuck"]
 PUT_BACK_PATIENCE = 600  # seconds that the old version, and after a boot its data, may take
 ASK_AGAIN = 2  # seconds between two tries, and two questions for what the leader says
 

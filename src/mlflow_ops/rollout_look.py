@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from . import installation
+from .host import mlflow
 from .host.files import free_mb
 from .settings import read_file
 from .there import ASIDE
 
-MODELS = Path(
-    "/var/lib/mlflow-models/deployments"
-)  # a served model's link leads to what it runs in
+# Of each served model a link leads to what it runs in.
+MODELS = Path("/var/lib/mlflow-models/deployments")
 
 
 class Databases:
@@ -136,11 +136,11 @@ def look(tools: str, state: str, postgresql_bin: str, keep_days: int) -> dict[st
     """
     here = installation.read()
     programs, current = Path(tools), Path(here.environment)
-    plan = Path(state, "plan.json").exists()
+    plan = Path(state, "plan.json")
     found: dict[str, Any] = {
         "installation": here.facts(),
         "installed": current.is_symlink() and programs.is_dir(),
-        "earlier": plan and (programs.parent / "switch.py").exists(),
+        "earlier": mlflow.tools(programs, plan)["earlier_switch"],
     }
     if found["installed"]:
         databases = Databases(programs, here, postgresql_bin)
@@ -156,7 +156,7 @@ def look(tools: str, state: str, postgresql_bin: str, keep_days: int) -> dict[st
             irreplaceable=databases.irreplaceable(readable)
             if client >= newest and readable
             else "",
-            pending=plan,
+            pending=plan.exists(),
             free_mb=free_mb(state),
             postgresql_client=client,
             old=old(Path(state), here, keep_days),
