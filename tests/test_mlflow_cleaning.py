@@ -1,6 +1,7 @@
 """The role mlflow_cleaning: ages, whose files are whose, and what it refuses before it changes."""
 
 import argparse
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from records import interpreter, saved
 from refusals import refused
 
 from mlflow_ops import gc
+from mlflow_ops import mlflow_internals as internals
 
 
 @pytest.mark.parametrize(
@@ -89,6 +91,37 @@ def test_what_a_version_comes_from_stays(case: str) -> None:
     thing = gc.Thing(kind, name, "n", "mlflow-artifacts:/7", 0, 7)
     found = gc.Versions([["iris", "3", *row]]).of(thing)
     assert found == ("version 3 of iris" if stays else "")
+
+
+def test_a_version_that_is_registered_meanwhile_keeps_what_it_comes_from() -> None:
+    """However long it takes to remove what comes before; nothing is read twice for nothing."""
+    runs = [gc.Thing("run", name * 32, name, "mlflow-artifacts:/7", 0, 7) for name in "abc"]
+    rows: list[tuple[str, ...]] = []
+    asked: list[str] = []
+
+    class Cleaner(gc.Cleaner):
+        def __init__(self) -> None:
+            self.mark, self.known = [], gc.Versions([])
+
+        def old(self, kind: str) -> Iterator[list[gc.Thing]]:
+            yield from [runs] if kind == "run" else []
+
+        def still(self, _: gc.Thing) -> bool:
+            return True
+
+        def registered(self, query: str) -> list[Any]:
+            asked.append(query)
+            return rows if query == internals.VERSIONS_FROM else [(len(rows), None)]
+
+        def remove(self, thing: gc.Thing) -> None:
+            removed.append(str(thing.name))
+            if thing.name == "a":
+                rows.append(("iris", "1", "c" * 32, "", ""))
+
+    removed: list[str] = []
+    assert Cleaner().clean(dry_run=False) == 0
+    assert removed == ["a", "b"]
+    assert asked.count(internals.VERSIONS_FROM) == 2
 
 
 # name: (variables, words that the one error must have)

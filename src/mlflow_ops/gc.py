@@ -129,6 +129,8 @@ class Cleaner:
         self.store = internals.STORE.get()(uri, settings["MLFLOW_ARTIFACTS_DESTINATION"])
         self.registry = internals.ENGINE.get()(settings.get("MLFLOW_REGISTRY_STORE_URI") or uri)
         self.before = int((time.time() - older_than.total_seconds()) * 1000)
+        self.mark: list[Any] = []
+        self.known = Versions([])
 
     def rows(self, query: str, **values: Any) -> list[Any]:
         """Return what the tracking database answers."""
@@ -154,12 +156,19 @@ class Cleaner:
         key = thing.experiment if thing.kind == "experiment" else thing.id
         return bool(self.rows(internals.OLD[thing.kind].one, id=key))
 
-    def versions(self) -> Versions:
-        """Return what versions of registered models come from, now."""
+    def registered(self, query: str) -> list[Any]:
+        """Return what the registry's database answers."""
         from sqlalchemy import text
 
         with self.registry.connect() as connection:
-            return Versions(map(tuple, connection.execute(text(internals.VERSIONS_FROM))))
+            return [*map(tuple, connection.execute(text(query)))]
+
+    def versions(self) -> Versions:
+        """Return what versions of registered models come from, now; read where it has changed."""
+        mark = self.registered(internals.VERSIONS_MARK)
+        if mark != self.mark:
+            self.mark, self.known = mark, Versions(self.registered(internals.VERSIONS_FROM))
+        return self.known
 
     def remove_files(self, directory: str) -> None:
         """Remove a directory in the artifact store. Raises the store's errors, or Refused."""
@@ -188,10 +197,9 @@ class Cleaner:
         occupied: set[int] = set()  # experiments of what stays
         for kind in internals.OLD:
             for things in self.old(kind):
-                versions = self.versions()
                 for thing in things:
                     occupies = thing.experiment in occupied
-                    said = self.one(thing, dry_run, occupies, versions.of(thing))
+                    said = self.one(thing, dry_run, occupies, self.versions().of(thing))
                     counted[said] += 1
                     if said in ("kept", "failed"):
                         occupied.add(thing.experiment)

@@ -828,6 +828,10 @@ SELECT name, version, coalesce(run_id, ''), coalesce(source, ''), coalesce(stora
 """,
     table="model_versions",
 )
+# Another one when any of them is registered, changed or deleted.
+VERSIONS_MARK = Statement(
+    "SELECT count(*), max(last_updated_time) FROM model_versions", table="model_versions"
+)
 
 # Models: models/app.py ----------------------------------------------------------------------------
 
