@@ -735,6 +735,22 @@ def test_keys_of_a_set_are_keys_alone(line: str, names: list[str]) -> None:
     assert unpack.strange(f"# Made once.\n{line}\n") == names
 
 
+def test_artifacts_of_a_set_are_on_the_disk_before_a_switch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was brought is removed when all is well."""
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "secrets.env").touch()
+    (tmp_path / sets.MANIFEST).write_text('{"databases": {}}')
+    did: list[str] = []
+    monkeypatch.setattr(unpack, "run", lambda *words: did.append(" ".join(map(str, words))))
+    unpack.hand(tmp_path, "mlflow", "/srv/artifacts")
+    assert "/artifacts/.mlflow-aside/new" in did[-2]
+    assert did[-1] == (
+        "runuser --user=mlflow -- sync --file-system -- /srv/artifacts/.mlflow-aside/new"
+    )
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [("{", "JSONDecodeError"), ('{"tracking": 7}', "mlflow-database"), ("[]", "mlflow-database")],

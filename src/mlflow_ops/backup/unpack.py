@@ -76,6 +76,8 @@ def hand(directory: Path, user: str, destination: str) -> dict[str, str]:
         waits = Path(destination, ASIDE, NEW)
         # Copied, where the directory is a file system of its own.
         run(*become, "mv", "--no-target-directory", "--", service / "artifacts", waits)
+        # On the disk before a switch relies on it: a power cut would leave names without content.
+        run(*become, "sync", "--file-system", "--", waits)
     return answer
 
 
