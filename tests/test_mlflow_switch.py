@@ -126,6 +126,23 @@ def test_a_step_breaks(host: Host, step: str) -> None:
     assert host.link.readlink().name == OLD
 
 
+def test_what_nobody_foresaw_is_put_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it matter what a program says, and in which letters."""
+    real = rollout.command
+
+    def strange(*words: str | Path, **options: Any) -> str:
+        if "migrate" in words:
+            raise KeyError("databases")
+        return real(*words, **options)
+
+    monkeypatch.setattr(rollout, "command", strange)
+    ended = host.run()
+    assert (ended["phase"], ended["error"]) == ("put back", "KeyError('databases')")
+    assert host.did[-2:] == BACK
+    monkeypatch.undo()
+    assert rollout.command("printf", "caf\\351") == "caf\ufffd"
+
+
 def test_nobody_says_that_it_is_well(host: Host) -> None:
     """What was logged on trial is saved before the old data comes back."""
     ended = host.run()

@@ -186,8 +186,9 @@ def open_own(path: Path) -> BinaryIO:
 def command(*words: str | Path, quiet: bool = False, **options: Any) -> str:
     """Run a command to its end and return what it says. Raises Failed with its last words."""
     done = subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
-    )
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        check=False, **options,
+    )  # fmt: skip
     if not quiet:
         print(done.stdout, end="", flush=True)  # into the journal
     if done.returncode:
@@ -547,6 +548,8 @@ class Switch:
                 self.go_forward()
             except (Failed, OSError) as error:
                 why = str(error)
+            except Exception as error:  # whatever nobody foresaw: nobody else would put it back
+                why = repr(error)
         if self.state.get("sure"):
             self.confirm()
             return
