@@ -586,7 +586,8 @@ UNREAD = {
     "all can be read": ("", ["localhost has (runs 7)"], ["NO WAY BACK"]),
     "one cannot": (
         "auth database: file is not a database",
-        ["THERE WILL BE NO WAY BACK to it: auth database: file is not a database"], [],
+        ["THERE WILL BE NO WAY BACK to it: auth database: file is not a database",
+         "Say -e mlflow_restore_no_way_back=localhost"], [],
     ),
 }  # fmt: skip
 
@@ -603,6 +604,13 @@ def test_who_restores_is_told_that_there_is_no_way_back(tmp_path: Path, case: st
     )  # fmt: skip
     assert all(word in words for word in [*there, "Say -e mlflow_restore_confirm"]), words
     assert not any(word in words for word in absent), words
+    words = said(
+        tmp_path, "playbooks/tasks/restore_plan.yml",
+        "Ask for the word, and see that this MLflow can read it", restore_manifest=MANIFEST,
+        restore_has={"tracking": {"runs": 7}}, __count={"problem": ""}, mlflow_version="3.17.2",
+        mlflow_switch_unread=unread, mlflow_restore_confirm="localhost",
+    )  # fmt: skip
+    assert ("THERE WILL BE NO WAY BACK" in words) == bool(unread), "one word is not the other"
 
 
 FOUND = {

@@ -307,7 +307,7 @@ def ask(
             [python if drivers else sys.executable, "-BI", "-"],
             input=inspect.getsource(there), capture_output=True, text=True, check=False, cwd="/",
             env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "PLACE": json.dumps(question), **aws},
-            timeout=300, **options,
+            timeout=1800, **options,  # for millions of objects
         )  # fmt: skip
         return dict(json.loads(done.stdout))
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:

@@ -6,7 +6,6 @@ no other file of ours. The question is in the variable PLACE: addresses hold pas
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import sqlite3
@@ -20,7 +19,6 @@ SOME = 20  # of the newest things, or of the first files: the other place should
 # file system keeps there.
 ASIDE = ".mlflow-aside"
 NO_ARTIFACTS = (ASIDE, "lost+found")
-LIMIT = 100_000  # files that are counted: what has more is full enough
 
 
 def database(asked: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +60,20 @@ def database(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def tally(name: str, names: Iterator[str], some: list[str]) -> dict[str, Any]:
+    """Return how many names there are, the first of them, and how many of some are missing.
+
+    Of millions, none is kept.
+    """
+    count, first, missing = 0, list[str](), {*some}
+    for one in names:
+        count += 1
+        missing.discard(one)
+        if len(first) < SOME:
+            first.append(one)
+    return {"counts": {name: count}, "some": first, "lacks": len(missing)}
+
+
 def below(place: Path, pattern: str) -> Iterator[Path]:
     """Yield the files of a directory; by a pattern, or all of them that are artifacts."""
     if pattern:
@@ -81,14 +93,12 @@ def directory(asked: dict[str, Any]) -> dict[str, Any]:
     if "bare" in asked:
         return {"bare": [one for one in asked["bare"] if not any(below(place / one, ""))]}
     name, pattern = asked["files"]
-    found = list(itertools.islice(below(place, pattern), LIMIT))
     # A run is known by its own name, in whatever store it is.
-    some = [file.parent.name if name == "runs" else str(file.relative_to(place)) for file in found]
-    if name == "runs":
-        lacks = len({*asked["some"]} - {*some})
-    else:
-        lacks = sum(not (place / file).exists() for file in asked["some"])
-    return {"counts": {name: len(found)}, "some": some[:SOME], "lacks": lacks}
+    names = (
+        file.parent.name if name == "runs" else str(file.relative_to(place))
+        for file in below(place, pattern)
+    )
+    return tally(name, names, asked["some"])
 
 
 def bucket(asked: dict[str, Any]) -> dict[str, Any]:
@@ -119,10 +129,8 @@ def bucket(asked: dict[str, Any]) -> dict[str, Any]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=parts.netloc, Prefix=prefix)
     keys = (one["Key"][len(prefix) :] for page in pages for one in page.get("Contents", []))
     name, pattern = asked["files"]
-    found = [key for key in itertools.islice(keys, LIMIT) if PurePath(key).match(pattern or "*")]
-    listed = {*found}
-    lacks = sum(file not in listed for file in asked["some"])
-    return {"counts": {name: len(found)}, "some": found[:SOME], "lacks": lacks}
+    found = (key for key in keys if PurePath(key).match(pattern or "*"))
+    return tally(name, found, asked["some"])
 
 
 def main() -> None:
