@@ -53,6 +53,7 @@ def test_a_damaged_backup_is_refused(lab: Lab, host: str) -> None:
 
 @on_sqlite
 def test_nothing_is_overwritten_without_a_word(lab: Lab, host: str) -> None:
+    lab.root(host, "rm -rf /var/lib/mlflow-backup/fetched*")
     said = played(lab, "restore.yml", host, code=2)
     assert f"Say -e mlflow_restore_confirm={host} to have it so" in said
     assert "experiments " in said
