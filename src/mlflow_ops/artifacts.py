@@ -43,10 +43,10 @@ class Content:
         """Make room for what is to come. Raises OSError."""
         self.aside.mkdir(mode=0o700, exist_ok=True)
         new = self.aside / NEW
-        if new.is_dir() and not new.is_symlink():
-            shutil.rmtree(new)
-        else:
+        if new.is_symlink() or not new.is_dir():  # a link may lead to what she cannot look at
             new.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(new)
 
     def exchange(self, name: str) -> None:
         """Put what has come in its place, and keep what was there. Raises OSError.
