@@ -61,6 +61,18 @@ def test_content_changes_places_and_comes_back(place: Path) -> None:
     assert sorted(path.name for path in (place / ASIDE).iterdir()) == [NEW]
 
 
+def test_what_was_logged_on_trial_waits_for_nobody(place: Path) -> None:
+    """It has a name of its own, which the next restore leaves alone."""
+    content = Content(place)
+    content.exchange(NAME)
+    fill(place, {"3/c/more": "logged on trial"})
+    for _ in range(2):
+        content.back(NAME, "kept")
+    content.wait()
+    assert held(place) == OLD
+    assert held(place / ASIDE / "kept") == {**FRESH, "3/c/more": "logged on trial"}
+
+
 @pytest.mark.parametrize("back", range(12))
 @pytest.mark.parametrize("forward", range(8))
 def test_it_is_cut_off_on_both_ways(

@@ -812,3 +812,34 @@ def test_no_set_outlives_the_versions_that_it_names(days: str, good: bool) -> No
         return
     with pytest.raises(sets.Trouble, match=r"mlflow_backup_keep_days is 30.* less than 30"):
         made.see_time([{"days": 30}])
+
+
+def test_uninstalling_leaves_what_others_have_in_the_target(tmp_path: Path) -> None:
+    """Also in a directory whose name is that of a set, and in a set."""
+    target = tmp_path / "share"
+    ours = ["20261128T120637Z/manifest.json", "20261128T120637Z/artifacts/1/a/model.pkl",
+            "20261128T120637Z/tracking.db", "20261128T120638Z/auth.dump.bin", "key.age",
+            "mlflow-backup.target"]  # fmt: skip
+    others = ["mine.txt", "20250101T000000Z/photo.jpg", "20261128T120637Z/foreign/y",
+              "holidays/manifest.json", "holidays/20261128T120637Z/manifest.json"]  # fmt: skip
+    for name in ours + others:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).touch()
+    tasks = yaml.safe_load((ROLE / "tasks/uninstall.yml").read_text())
+    first = next(i for i, one in enumerate(tasks) if one["name"].endswith("Look for the sets"))
+    play = {
+        "hosts": "localhost", "connection": "local", "gather_facts": False,
+        "vars_files": [f"{ROLE}/{kind}/main.yml" for kind in ("defaults", "vars")],
+        "tasks": tasks[first:],
+    }  # fmt: skip
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play], sort_keys=False))
+    given = {"mlflow_backup_target": str(target), "mlflow_backup_uninstall_data": True,
+             "ansible_python_interpreter": sys.executable}  # fmt: skip
+    subprocess.run(
+        ["ansible-playbook", "--inventory=localhost,", tmp_path / "playbook.yml",
+         "--extra-vars", json.dumps(given)],
+        cwd=ROOT, capture_output=True, check=True,
+    )  # fmt: skip
+    left = [path for path in target.rglob("*") if path.is_file()]
+    assert sorted(str(path.relative_to(target)) for path in left) == sorted(others)
+    assert not (target / "20261128T120638Z").exists()

@@ -388,8 +388,13 @@ def test_other_data(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return real(*words, **options)
 
     monkeypatch.setattr(rollout, "command", looks)
-    host.run()
+    ended = host.run()
     assert seen == ["newnew", "oldold"]
+    # What people logged on trial is among the new ones: the next restore must not remove them.
+    kept = artifacts / ASIDE / f"{Path(host.values['saved']).name}.came-meanwhile"
+    assert (kept / "model").read_text() == "new"
+    assert not (artifacts / ASIDE / NEW_ONES).exists()
+    assert f"its artifacts in {kept}" in ended["outcome"]
     saved = Path(host.values["saved"])
     keys = [(saved / f"{name}.env").read_text() for name in ("secrets", "came-meanwhile")]
     assert keys == ["old", "new"], "what was saved, and what came meanwhile, have each their own"

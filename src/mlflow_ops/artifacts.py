@@ -1,8 +1,8 @@
-"""Give a directory of artifacts another content, with a way back: artifacts VERB DIRECTORY [NAME].
+"""Give a directory of artifacts another content, or the old again: artifacts VERB DIR [NAME [NAME]].
 
   await     make room in it for what is to come, where nothing is left of earlier
   exchange  put what has come in the place of what is there, which is kept by a name
-  back      undo that, however far it had come
+  back      undo that, however far it had come; what had been put there is kept by a second name
 
 The directory may be a file system of its own, or lie behind a link: it stays, and what is in it
 changes places within that file system, so that nothing is copied. What is not in its place lies
@@ -64,8 +64,12 @@ class Content:
             path.rename(self.place / path.name)
         (self.aside / NEW).rmdir()
 
-    def back(self, name: str) -> None:
+    def back(self, name: str, keep: str = NEW) -> None:
         """Undo an exchange; one that was not begun, and one that was undone, is no failure.
+
+        Args:
+            name: of the exchange.
+            keep: what is in its place then gets this name; by default it waits again.
 
         Raises OSError: FileNotFoundError where the directory is not the one that it was.
         """
@@ -73,12 +77,12 @@ class Content:
             raise FileNotFoundError(
                 f"{self.place} has no {ASIDE}, where its content was put: is a disk not mounted?"
             )
-        kept, new = self.aside / name, self.aside / NEW
+        kept, gone = self.aside / name, self.aside / keep
         moving = kept.with_name(name + UNFINISHED)
         if kept.exists():
-            new.mkdir(mode=0o700, exist_ok=True)
+            gone.mkdir(mode=0o700, exist_ok=True)
             for path in self.here():
-                path.rename(new / path.name)
+                path.rename(gone / path.name)
             kept.rename(moving)
         if moving.exists():
             for path in [*moving.iterdir()]:

@@ -59,6 +59,7 @@ ASK_AGAIN = 2  # seconds between two tries, and two questions for what the leade
 
 UNTOUCHED = "The old version serves as before: nothing was changed."
 
+MEANWHILE = "came-meanwhile"  # what was logged on trial, where it was put back
 CLOSED = "closed"  # a file of the state, while no service may start: the data is nobody's to write
 
 
@@ -136,6 +137,11 @@ class Plan:
     def old_artifacts(self) -> Path:
         """Where artifacts that are replaced go."""
         return Path(self.artifacts, ASIDE, self.saved.name)
+
+    @property
+    def artifacts_meanwhile(self) -> Path:
+        """Where those go, on the way back, among which are what people logged on trial."""
+        return self.old_artifacts.with_name(f"{self.saved.name}.{MEANWHILE}")
 
 
 def write(file: Path, values: dict[str, Any]) -> None:
@@ -305,7 +311,10 @@ class Switch:
         """Exchange the content of the directory of artifacts, or undo that. Raises Failed."""
         plan = self.plan
         python = plan.link.with_name(plan.new) / "bin/python"
-        words = program(python, "artifacts", verb, plan.artifacts, plan.saved.name)
+        names = [plan.saved.name]
+        if verb == "back" and self.reached("starting"):  # people may have logged there meanwhile
+            names.append(self.plan.artifacts_meanwhile.name)
+        words = program(python, "artifacts", verb, plan.artifacts, *names)
         command("runuser", f"--user={plan.user}", "--", *words, cwd="/")
 
     def bucket(self, *words: str | Path) -> None:
@@ -414,10 +423,10 @@ class Switch:
                 # What the new version wrote is not in the old data: people reach it as soon as it
                 # listens, before it is known to be ready.
                 if self.reached("starting") and "came" not in self.state:
-                    self.save(plan.new, plan.saved / "came-meanwhile", must=True)
+                    self.save(plan.new, plan.saved / MEANWHILE, must=True)
                     keys = Path(plan.keys)
                     if keys.exists():  # a restore has brought others than the old ones
-                        put(plan.saved / "came-meanwhile.env", keys.resolve(), like=keys)
+                        put(plan.saved / f"{MEANWHILE}.env", keys.resolve(), like=keys)
                     self.enter("putting back", came=True)  # never again: it would be the old data
                 self.database(plan.old, "load", str(plan.databases), *only(plan.must_save))
                 self.state["loaded"] = True
@@ -475,7 +484,9 @@ class Switch:
                 words += f", but for {' and '.join(plan.unread)}, which could not be read before"
         if "came" in self.state:
             words += ". What was logged while the new one was on trial is kept in "
-            words += f"{plan.saved}/came-meanwhile"
+            words += f"{plan.saved / MEANWHILE}"
+            if plan.artifacts:
+                words += f", its artifacts in {plan.artifacts_meanwhile}"
         return f"{words}."
 
     def tidy(self) -> None:

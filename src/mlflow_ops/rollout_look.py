@@ -16,6 +16,7 @@ from typing import Any
 from . import installation
 from .host import mlflow
 from .host.files import free_mb
+from .rollout import MEANWHILE
 from .settings import read_file
 from .there import ASIDE
 
@@ -97,7 +98,9 @@ def old(state: Path, here: installation.Installation, days: int) -> list[str]:
     limit = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(before))
     saved = sorted(state.glob("2*T*Z-*"))
     gone = [path for path in saved if path.name < limit]
-    replaced = [Path(here.artifacts, ASIDE, path.name) for path in gone]
+    aside = Path(here.artifacts, ASIDE)
+    names = [name for path in gone for name in (path.name, f"{path.name}.{MEANWHILE}")]
+    replaced = [aside / name for name in names]
     current = Path(here.environment)
     # What was saved and stays can be served by the version that it is of; so can a model.
     needed = {current.resolve(), *(link.resolve() for link in MODELS.glob("*/environment"))}
