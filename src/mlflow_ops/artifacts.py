@@ -1,4 +1,4 @@
-"""Give a directory of artifacts another content, or the old again: artifacts VERB DIR [NAME [NAME]].
+"""Give a directory of artifacts other content, or the old again: artifacts VERB DIR [NAME [NAME]].
 
   await     make room in it for what is to come, where nothing is left of earlier
   exchange  put what has come in the place of what is there, which is kept by a name
