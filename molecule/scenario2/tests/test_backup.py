@@ -183,7 +183,10 @@ def test_damage_is_named_and_refused(root: Run) -> None:
         assert f"{file.removeprefix(TARGET + '/')} is missing or damaged" in said
         said = fails(root, f"mlflow-backup fetch {newest} /root/fetched")
         assert "MLmodel" in said and "Nothing was fetched" in said and "--without 1" in said
-        assert root("ls -d /root/fetched /root/fetched.* 2>/dev/null || true") == ""
+        assert "What was brought waits in /root/fetched.unfinished for another try" in said
+        assert root("ls -d /root/fetched*ed; rm -r /root/fetched.unfinished").split() == [
+            "/root/fetched.unfinished"
+        ]
         whole = listed(root)[-1]["artifacts_count"]
         found = json.loads(root(f"mlflow-backup fetch --without 1 {newest} /root/fetched"))
         assert found["artifacts_count"] == whole - 1

@@ -604,7 +604,13 @@ class Backup:
         take_up(unfinished, manifest)
         size, restored = sizes(manifest)
         need_room({directory: max(0, size - used(unfinished)) + restored * beside})
-        manifest = self.bring(manifest, unfinished, without)
+        try:
+            manifest = self.bring(manifest, unfinished, without)
+        except Trouble as error:
+            if beside:
+                raise
+            waits = f"What was brought waits in {unfinished} for another try."
+            raise type(error)(f"{error} {waits}") from error
         (unfinished / MANIFEST).write_text(sets.written(manifest))
         shutil.rmtree(directory, ignore_errors=True)
         unfinished.rename(directory)
@@ -648,7 +654,8 @@ class Backup:
         # Who gets a set, a drill or the service, gets no CA.
         own = {file.partition("/")[2]: sha256 for file, sha256 in
                sets.own_files({**manifest, "authority": []}).items()}  # fmt: skip
-        said = self.brought(lacking(here, own), stamp, here, "")
+        again = (to / "artifacts").exists()  # an earlier try has brought some of it
+        said = self.brought(lacking(here, own) if again else own, stamp, here, "")
         if wrong := lacking(here, own):
             raise Trouble(
                 f"Set {stamp} is damaged: {', '.join(wrong)}: missing or not what the manifest "
@@ -660,9 +667,8 @@ class Backup:
             index.fill("now", sets.listed(manifest, to / LIST))
             index.files(here.listed("artifacts", "--no-modtime"))
             for some in index.paths("there", ABSENT):  # of a copy that was cut off
-                for path in some:
-                    (to / "artifacts" / path).unlink()
-            bad = self.bring_artifacts(index, here)
+                here.remove(f"artifacts/{path}" for path in some)
+            bad = self.bring_artifacts(index, here, again)
             if manifest["artifacts_in"] == "versions":
                 with self.bucket("fetch", to / "artifacts", artifacts=index.artifacts()) as lost:
                     bad |= {one["path"]: "" for one in lost}
@@ -706,14 +712,21 @@ class Backup:
             return f"{error} "
         return ""
 
-    def bring_artifacts(self, index: Index, here: Store) -> dict[str, str]:
-        """Bring the artifacts in `now`; return those that are damaged in the target, and how."""
+    def bring_artifacts(self, index: Index, here: Store, again: bool) -> dict[str, str]:
+        """Bring the artifacts in `now`; return those that are damaged in the target, and how.
+
+        Args:
+            index: has them.
+            here: where they go, below artifacts/.
+            again: some of them may be there.
+        """
         bad: dict[str, str] = {}
         for source in index.sets():
             for paths in index.paths("now", f"\"set\" = '{source}'"):
                 folder = f"{source}/artifacts"
                 wanted = {path: index.sha256(path) for path in paths}
-                said = self.brought(lacking(here, wanted, "artifacts"), folder, here, "artifacts")
+                absent = lacking(here, wanted, "artifacts") if again else paths
+                said = self.brought(absent, folder, here, "artifacts")
                 if not (wrong := lacking(here, wanted, "artifacts")):
                     continue
                 there = self.target.store.hashes(wrong, folder)
@@ -847,9 +860,7 @@ def lacking(here: Store, wanted: Mapping[str, str], folder: str = "") -> list[st
         wanted: their digests.
         folder: in it, where they are.
     """
-    root = Path(here.local or "", folder)
-    there = [path for path in wanted if (root / path).is_file()]
-    return differing(wanted, here.hashes(there, folder) if there else {})
+    return differing(wanted, here.hashes(wanted, folder))
 
 
 def sizes(manifest: Mapping[str, Any]) -> tuple[int, int]:
