@@ -41,6 +41,9 @@ class Sent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             if file in sources:
                 package = file.endswith("__init__.py")
                 return importlib.util.spec_from_loader(name, self, origin=file, is_package=package)
+    def get_source(self, name):
+        file = name.replace(".", "/")
+        return sources.get(file + ".py") or sources[file + "/__init__.py"]
     def exec_module(self, module):
         module.__file__ = "/sent/" + module.__spec__.origin
         exec(compile(sources[module.__spec__.origin], module.__file__, "exec"), module.__dict__)

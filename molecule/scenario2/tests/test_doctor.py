@@ -235,8 +235,8 @@ CASES = {
     ),
     "a client of another version": Case(
         [f"This client is MLflow {UNGUARDED}, and the server is {DEFAULT}", "mlflow_version"],
-        f"d=/opt/other/lib/python3.11/site-packages/mlflow-{UNGUARDED}.dist-info; "
-        "mkdir -p $d /opt/other/bin; ln -s /bin/true /opt/other/bin/python",
+        "python3 -m venv --without-pip /opt/other; cd /opt/other/lib/python3.*/site-packages; "
+        f"mkdir mlflow-{UNGUARDED}.dist-info",
         "rm -r /opt/other",
         kind="client",
         severity="warning",
