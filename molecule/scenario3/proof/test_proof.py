@@ -131,7 +131,9 @@ def page() -> Iterator[None]:
     table = "\n".join(
         "| " + " | ".join(row) + " |" for row in [titles, ["---"] * len(titles), *ROWS]
     )
-    described = "\n".join(f"- {name}: {value}" for name, value in machine().items())
+    described = "\n".join(
+        f"- {name}: {value}" for name, value in machine().items() if name != "Python"
+    )
     PAGE.write_text(
         "# Nothing acknowledged is lost\n\n"
         f"Eight people train on scenario 3, on one host, MLflow {DEFAULT}. What was acknowledged "
