@@ -10,7 +10,7 @@ import pytest
 
 from mlflow_ops import there
 from mlflow_ops.artifacts import NEW, Content
-from mlflow_ops.server.guard_places import Refused, Roots
+from mlflow_ops.server.guard_places import Refused, Roots, is_put_aside
 from mlflow_ops.server.reset import Directory
 from mlflow_ops.there import ASIDE
 
@@ -126,6 +126,9 @@ def test_what_was_put_aside_is_no_artifact(place: Path) -> None:
     assert held(place / ASIDE / NEW) == FRESH
     with pytest.raises(Refused, match="is no place for artifacts"):
         Roots.of(str(place), []).new_location(f"mlflow-artifacts:/{ASIDE}/mine")
+    for path in (ASIDE, f"{ASIDE}/{NAME}/1/a/model", f"./{ASIDE}//new"):
+        assert is_put_aside(path)
+    assert not is_put_aside(f"1/{ASIDE}")
 
 
 def test_a_mount_point_and_what_is_below_it(tmp_path: Path) -> None:

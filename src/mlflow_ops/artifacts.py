@@ -13,11 +13,13 @@ Nothing but the standard library is used, so that any Python 3.9 or later runs i
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import durable
 from .there import ASIDE, NO_ARTIFACTS
 
 NEW = "new"  # what is to come
@@ -63,6 +65,7 @@ class Content:
         for path in [*(self.aside / NEW).iterdir()]:
             path.rename(self.place / path.name)
         (self.aside / NEW).rmdir()
+        self.settle()
 
     def back(self, name: str, keep: str = NEW) -> None:
         """Undo an exchange; one that was not begun, and one that was undone, is no failure.
@@ -88,6 +91,12 @@ class Content:
             for path in [*moving.iterdir()]:
                 path.rename(self.place / path.name)
             moving.rmdir()
+        self.settle()
+
+    def settle(self) -> None:
+        """Have it on the disk: who asked for it writes down, on another, that it is done."""
+        with contextlib.suppress(OSError):  # of a share that knows no such thing
+            durable.settle(self.place)
 
 
 def main() -> int:

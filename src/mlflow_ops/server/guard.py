@@ -32,7 +32,6 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from .. import mlflow_internals as internals
-from ..there import ASIDE
 from . import guard_logins, guard_places
 from .guard_logins import CHECKED, Logins
 from .guard_places import Occupied, Place, Refused, Roots
@@ -827,8 +826,8 @@ def judge_chosen_places(places: Places) -> None:
             path = internals.SAFE_PATH.get()(path)  # as the handlers do: it decodes to the end
         except MlflowException:
             return False
-        if guard_places.names(path)[:1] == (ASIDE,):
-            return False  # what a restore has replaced has rights of its own time, or none
+        if guard_places.is_put_aside(path):
+            return False
         found = places.judges(path, action)
         return (
             all(internals.may_reach(user, action, *one) for one in found.items()) if found else None

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-from ..there import NO_ARTIFACTS
+from ..there import ASIDE, NO_ARTIFACTS
 
 # How MLflow 3 writes the server's own artifact root.
 PROXIED = "mlflow-artifacts"
@@ -71,6 +71,11 @@ class Place:
 def names(path: str) -> tuple[str, ...]:
     """Return the names in a path that an administrator or the system wrote."""
     return tuple(name for name in path.split("/") if name not in ("", "."))
+
+
+def is_put_aside(path: str) -> bool:
+    """Tell whether a path is of what a restore has replaced, where nobody has rights any more."""
+    return names(path)[:1] == (ASIDE,)
 
 
 def checked(path: str) -> tuple[str, ...]:
