@@ -19,7 +19,7 @@ from records import interpreter, written
 from refusals import refused
 from versions import DEFAULT
 
-from mlflow_ops import host, installation, places
+from mlflow_ops import host, installation, lock, places
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = socket.gethostname()
@@ -276,6 +276,18 @@ def test_a_store_and_backups_that_go_elsewhere(tmp_path: Path) -> None:
     for command in commands(said):
         subprocess.run(["sh", "-euc", command], check=True)
     assert places.refusal(wanted) == ""
+
+
+def test_while_a_switch_is_not_finished_nothing_is_taken_along(
+    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data may lie aside: what would be counted, and copied, is not all of it."""
+    monkeypatch.setattr(lock, "SWITCH", tmp_path)
+    assert "(runs 3)" in places.refusal(asked(server))
+    (tmp_path / "plan.json").touch()
+    said = places.refusal(asked(server))
+    assert "systemctl start mlflow-switch" in said
+    assert "cp -a" not in said
 
 
 def test_a_host_without_a_record_goes_by_its_settings(server: Path) -> None:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from . import installation, mlflow_internals, there
+from . import installation, lock, mlflow_internals, there
 from .backup.stores import OUR_S3, SERVICE_S3
 from .settings import authentication, read_file
 
@@ -396,6 +396,12 @@ def refusal(asked: Asked) -> str:
     places = moved(before, asked.wanted)
     if not places or asked.given == asked.word:
         return ""
+    if asked.owner == "server" and lock.unfinished():
+        return (
+            "A switch to another version or other data is not finished on this host, so that its "
+            "data may lie aside. Have it ended first: systemctl start mlflow-switch; what it waits "
+            "for says journalctl -u mlflow-switch."
+        )
     files = {"server": settings_of(asked.file), "backup": Path(asked.file)}
     told = read_file(files[asked.owner]) if asked.owner in files else {}
     # A key of S3 that is made on the host is not known yet.
