@@ -56,6 +56,12 @@ options:
     description: Whether a failure is told as RV(problem), for whoever has something to do then.
     type: bool
     default: false
+  progress:
+    description:
+      - A file on the host, in which the program writes how far it is, line by line. The last line
+        is shown every ten seconds.
+    type: path
+    default: ''
   otherwise:
     description: What is as it was when the program fails, to be said after its words.
     type: str
@@ -140,6 +146,7 @@ def main() -> None:
             "directory": {"type": "path", "default": str(INSTALLED)},
             "changes": {"type": "bool", "default": True},
             "may_fail": {"type": "bool", "default": False},
+            "progress": {"type": "path", "default": ""},  # the controller's side looks at it
             "otherwise": {"default": "Nothing was changed."},
         },
         supports_check_mode=True,

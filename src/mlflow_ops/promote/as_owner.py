@@ -1,19 +1,21 @@
 """Promote a local store with the rights of who wrote it, and none of root's (carry.py).
 
-    promote [--archive FILE] [--password-file FILE] --source DIR DIRECTORY [ARGUMENT]...
+    promote [--archive FILE] [--artifacts DIR] [--artifacts-archive FILE] [--password-file FILE]
+            [--progress FILE] --source DIR DIRECTORY [ARGUMENT]...
 
 Root starts it, since root alone may choose the user: the owner of the directory; or, for what came
 in an archive from another machine, a user who owns nothing. No link in the store is followed, not
 even one that is put there meanwhile (view.py). The password that carry.py reads is safe from
 that user: a process that became hers without starting a program anew is closed to her debuggers.
 
-Prints what carry.py prints: one JSON document.
+Prints what carry.py prints: one JSON document. How far it is comes into the file of --progress.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import fcntl
 import io
 import json
 import os
@@ -28,8 +30,11 @@ from .. import view
 from ..client import only_to_service
 from ..view import enter, mount, opened
 
+ARTIFACTS = "mlartifacts"  # as `mlflow server` calls it
+
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
 NOBODY = "nobody"
+LOCK = Path("/run/mlflow-promote.lock")
 RESERVE = 100_000_000  # bytes that stay free on the disk, which an archive of some could fill
 # Where the program finds it all: mounted there, for this process to see.
 ROOM = Path("/tmp")  # noqa: S108 not the host's
@@ -39,6 +44,16 @@ def refuse(words: str) -> NoReturn:
     """End with a report that says why, in the form of carry.py's."""
     print(json.dumps({"failure": words, "carried": 0, "there": 0}))
     sys.exit(1)
+
+
+def alone() -> int:
+    """Return a lock that is held until this process ends: two would carry each run twice."""
+    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        refuse("Another promotion is at work on this host. When it has ended: the same again.")
+    return lock
 
 
 def become(account: pwd.struct_passwd, groups: list[int]) -> None:
@@ -84,24 +99,34 @@ def unpack(archive: BinaryIO, directory: Path) -> list[str]:
     return left
 
 
-def owned(options: argparse.Namespace) -> tuple[int, pwd.struct_passwd]:
-    """Open the store, and return whose it is. Raises Refused, OSError."""
+def owned(path: Path) -> tuple[int, int]:
+    """Open a directory, and return whose it is, by the user's number. Raises Refused, OSError."""
     try:
-        descriptor = opened(options.source)
+        descriptor = opened(path)
     except (FileNotFoundError, NotADirectoryError):
-        refuse(f"There is no directory {options.source}.")
-    owner = os.fstat(descriptor).st_uid
-    if owner == 0:
+        refuse(f"There is no directory {path}.")
+    return descriptor, os.fstat(descriptor).st_uid
+
+
+def owner_of(options: argparse.Namespace, uid: int) -> pwd.struct_passwd:
+    """Return the owner of the store, who is not root."""
+    if uid == 0:
         refuse(
             f"{options.source} belongs to root. It is read with its owner's rights, and root's are "
             "too many: a link in it could lead anywhere. Give it to whose runs they are: chown -R "
             f"<user>: {options.source}"
         )
     try:
-        account = pwd.getpwuid(owner)
+        return pwd.getpwuid(uid)
     except KeyError:
-        refuse(f"{options.source} belongs to user {owner}, whom this host does not know.")
-    return descriptor, account
+        refuse(f"{options.source} belongs to user {uid}, whom this host does not know.")
+
+
+def artifacts_of(options: argparse.Namespace) -> Path | None:
+    """Return where a local server kept artifacts: as it was named, or beside the store."""
+    beside: Path = options.source.parent / ARTIFACTS
+    named: Path | None = options.artifacts
+    return named or (beside if beside.is_dir() and not beside.is_symlink() else None)
 
 
 def prepare(options: argparse.Namespace) -> tuple[pwd.struct_passwd, list[str]]:
@@ -111,7 +136,7 @@ def prepare(options: argparse.Namespace) -> tuple[pwd.struct_passwd, list[str]]:
     """
     enter()
     inside = options.directory / "inside"
-    for directory in (inside, inside / "store", inside / "temporary"):
+    for directory in (inside, *(inside / name for name in ("store", "artifacts", "temporary"))):
         directory.mkdir()
         directory.chmod(0o755)
     mount(opened(inside), ROOM, trusted=True)
@@ -119,10 +144,23 @@ def prepare(options: argparse.Namespace) -> tuple[pwd.struct_passwd, list[str]]:
     theirs = [ROOM / "temporary"]
     if options.archive:
         account = pwd.getpwnam(NOBODY)
-        theirs.append(ROOM / "store")
+        theirs += [ROOM / "store", ROOM / "artifacts"]
+        artifacts = options.artifacts_archive
     else:
-        descriptor, account = owned(options)
+        descriptor, uid = owned(options.source)
+        account = owner_of(options, uid)
         mount(descriptor, ROOM / "store")
+        if artifacts := artifacts_of(options):
+            descriptor, theirs_too = owned(artifacts)
+            if theirs_too != uid:
+                refuse(
+                    f"{artifacts} belongs to user {theirs_too}, and {options.source} to user "
+                    f"{uid}. Both are read with the rights of one: chown -R {account.pw_name}: "
+                    f"{artifacts}"
+                )
+            mount(descriptor, ROOM / "artifacts")
+    if artifacts:
+        told += ["--artifacts", str(ROOM / "artifacts")]
     for directory in theirs:
         os.chown(directory, account.pw_uid, account.pw_gid)
     return account, told
@@ -133,19 +171,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="the directory mlruns")
     parser.add_argument("--archive", type=Path, help="a tar.gz of it, from elsewhere")
+    parser.add_argument("--artifacts", type=Path, help="default: mlartifacts beside the source")
+    parser.add_argument("--artifacts-archive", type=Path, help="a tar.gz of that")
+    parser.add_argument("--progress", type=Path, help="a file to be made, for how far it is")
     parser.add_argument("--password-file", type=Path, help="instead of standard input; root's")
     parser.add_argument("directory", type=Path, help="an empty one, which root alone may enter")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     os.umask(0o077)
     os.chdir("/")
+    alone()
     try:
         if options.password_file:
             sys.stdin = io.StringIO(options.password_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         refuse(f"{options.password_file}, the password of who logs in, is not on this host.")
     try:
-        archive = options.archive.open("rb") if options.archive else None
+        archives = [
+            (path.open("rb"), ROOM / name)
+            for path, name in ((options.archive, "store"), (options.artifacts_archive, "artifacts"))
+            if path
+        ]
+        progress = options.progress.open("w", encoding="utf-8") if options.progress else None
         account, told = prepare(options)
     except (view.Refused, OSError) as error:
         refuse(str(error))
@@ -159,12 +206,11 @@ def main() -> int:
     if "--username" in options.arguments:
         only_to_service()
     become(account, groups)
-    if archive:
-        try:
-            told += ["--left-out", json.dumps(unpack(archive, ROOM / "store"))]
-        except (OSError, EOFError, tarfile.TarError) as error:
-            refuse(f"The archive of {options.source} cannot be unpacked: {error}")
+    try:
+        left = [name for archive, place in archives for name in unpack(archive, place)]
+    except (OSError, EOFError, tarfile.TarError) as error:
+        refuse(f"The archive of {options.source} cannot be unpacked: {error}")
     from . import carry  # and MLflow, with no more rights than she has
 
-    sys.argv[1:] = [*told, *options.arguments]
-    return carry.main()
+    sys.argv[1:] = [*told, "--left-out", json.dumps(left), *options.arguments]
+    return carry.main(progress)

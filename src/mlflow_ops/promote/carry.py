@@ -2,10 +2,13 @@
 
     promote ... --source /home/ada/mlflow/mlruns --tracking-uri http://localhost:5000
 
-Experiments, runs, metrics with every step, params, tags, datasets, artifacts and logged models. The
-server gives runs and models new ids; each carries its old one as a tag (`promote.source_run_id`),
-by which a second run of this program knows what is there. What was begun and not finished is
-finished; what is there is left alone. The source is only read, and no link in it is followed.
+Experiments, runs, metrics with every step, params, tags, datasets, artifacts, logged models and
+registered models. The server gives runs and models new ids; each carries its old one as a tag
+(`promote.source_run_id`), by which a second run of this program knows what is there. What was begun
+and not finished is finished; what is there is left alone.
+
+One rule for what is damaged: what can be carried is; what cannot is left, counted, and named with
+its file. When that file is mended, the same command brings the rest.
 
 `mlflow migrate-filestore`, MLflow's own tool, keeps the ids, but writes into an empty SQLite file
 only, which no server may have opened, and moves no artifacts.
@@ -18,22 +21,24 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import os
 import re
-import stat
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TextIO
+from urllib.parse import unquote
 
 # Before MLflow is imported, which reads them then.
 os.environ |= {
-    "MLFLOW_ALLOW_FILE_STORE": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -42,81 +47,125 @@ os.environ |= {
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 import mlflow
-from mlflow.artifacts import list_artifacts
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)  # fmt: skip
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils import validation
+
+from .store import (
+    ARTIFACTS,
+    DEFAULT,
+    META,
+    Body,
+    Damaged,
+    Experiment,
+    Head,
+    Left,
+    Model,
+    Point,
+    Registered,
+    Store,
+    Value,
+    Version,
+    normal,
+)  # fmt: skip
 
 SOURCE_RUN = "promote.source_run_id"
 SOURCE_MODEL = "promote.source_model_id"
 SOURCE_EXPERIMENT = "promote.source_experiment_id"
-# The counts of a run, written when all of it was read back from the server. Without it: unfinished.
+SOURCE_REGISTERED = "promote.source_registered_model"
+SOURCE_VERSION = "promote.source_version"
+FILLER = "promote.filler"  # a version that holds a number only, and is removed at once
+# The counts of a run, written with the last of it, and taken back when it is not all there.
 CONTENT = "promote.content"
+OWN_TAGS = {SOURCE_RUN, CONTENT}
 
-# What one request may hold (MLflow's own limits).
-MAX_METRICS, MAX_PARAMS, MAX_TAGS = 1000, 100, 100
-DEFAULT = "Default"  # every MLflow has this experiment
-
-Point = tuple[str, int, int, str]  # key, timestamp in ms, step, value
+# What one request may hold: MLflow's own limits, and of its 1 MB what JSON's marks leave.
+MAX_METRICS, MAX_PARAMS, MAX_TAGS, MAX_ENTITIES, MAX_BYTES = 1000, 100, 100, 1000, 800_000
+MAX_KEY = 250
+THREADS = 4  # more wait for the server
+TOGETHER = 100  # runs that are read back in one request
+EVERY = 10.0  # seconds between two lines of progress
+# HTTP: what is refused, of which some has nothing to do with what was sent.
+BAD, FORBIDDEN, FAULTY, NOT_OF_THIS_RUN = 400, 403, 500, {401, 407, 408, 429}
 
 
 class Failure(Exception):
     """It cannot go on; the message is a sentence for people."""
 
 
-def normal(value: float) -> str:
-    """Return a metric's value as text, in which SQL's largest number and infinity are one."""
-    if math.isinf(value):
-        value = math.copysign(sys.float_info.max, value)
-    return repr(float(value))
-
-
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Cut into pieces of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def pages(search: Any, **arguments: Any) -> list[Any]:
-    """Return what a search of MLflow's client finds, over all its pages."""
-    found, token = [], None
+def pages(search: Any, **arguments: Any) -> Iterator[Any]:
+    """Yield what a search of MLflow's client finds, over all its pages."""
+    token = None
     while True:
         page = search(page_token=token, **arguments)
-        found += page
+        yield from page
         if not (token := page.token):
-            return found
+            return
 
 
-def entries_below(root: Path) -> dict[Path, os.stat_result]:
-    """Return all that is in a directory, by its path; nothing where a link is in its place.
+def status_of(error: Exception) -> int:
+    """Return the HTTP status that an error of MLflow's client tells of, 0 where there was none."""
+    if isinstance(error, MlflowException):
+        # What never reached the server is an internal error by its name, and 500 by its status.
+        return int(error.get_http_status_code())
+    answer = getattr(error, "response", None)
+    return int(getattr(answer, "status_code", 0) or 0)
 
-    Raises OSError where it cannot be read.
+
+def kept_name(path: str) -> str:
+    """Return the name under which the server keeps a file.
+
+    MLflow decodes names again and again and refuses `#` (validate_path_is_safe), and its clients
+    cut a name at `?`. So does its own `log_image` write `+` and `~` now, where it had `%` and `#`.
     """
-
-    def stop(error: OSError) -> None:
-        raise error
-
-    if root.is_symlink() or not root.is_dir():
-        return {}
-    found = {}
-    for directory, folders, files in os.walk(root, onerror=stop):
-        for name in (*folders, *files):
-            path = Path(directory, name)
-            found[path] = path.lstat()
-    return found
+    if unquote(path) == path and not re.search(r"[#?\\\x00-\x1f\x7f]", path):
+        return path
+    path = path.replace("%", "+") if unquote(path) != path else path
+    return re.sub(r"[?\\\x00-\x1f\x7f]", "_", path.replace("#", "~"))
 
 
-def files_below(directory: Path) -> dict[str, int]:
-    """Return the files below a directory: path from there, and size in bytes."""
-    return {
-        path.relative_to(directory).as_posix(): status.st_size
-        for path, status in sorted(entries_below(directory).items())
-        if stat.S_ISREG(status.st_mode)
-    }
+def shortened(key: str, text: str, most: int) -> str:
+    """Return a value as long as the server takes it: of a list of MLflow's the newest entries."""
+    if len(text) > most and key == "mlflow.log-model.history":
+        with suppress(ValueError, TypeError):
+            entries = json.loads(text)
+            while len(text) > most and entries:
+                text = json.dumps(entries := entries[1:])
+    return text[:most]
+
+
+def batched(entities: Iterable[Metric | Param | RunTag]) -> Iterator[dict[str, list[Any]]]:
+    """Yield arguments of log_batch, each of them no more than one request may hold."""
+    kinds = {Metric: ("metrics", MAX_METRICS), Param: ("params", MAX_PARAMS),
+             RunTag: ("tags", MAX_TAGS)}  # fmt: skip
+    batch: dict[str, list[Any]] = defaultdict(list)
+    size = 0
+    for entity in entities:
+        kind, most = kinds[type(entity)]
+        weight = len(json.dumps([entity.key, str(entity.value)])) + 80
+        full = len(batch[kind]) == most or sum(map(len, batch.values())) == MAX_ENTITIES
+        if full or size + weight > MAX_BYTES:
+            yield dict(batch)
+            batch, size = defaultdict(list), 0
+        batch[kind].append(entity)
+        size += weight
+    if any(batch.values()):
+        yield dict(batch)
 
 
 @dataclass
 class Content:
-    """What there is of a run, at one of the two ends."""
+    """What there is of a run or model, at one of the two ends."""
 
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -153,163 +202,24 @@ class Content:
         return [f"{len(items)} {name}" for name, items in lost.items() if items]
 
 
-class Source:
-    """A file store that is only read.
+@dataclass
+class Parcel:
+    """A run with its logged models, or a logged model alone, as it is to be sent.
 
-    MLflow's own reader is used, on a directory of links to the experiments: it makes directories
-    that it misses, and would make them there. Links of the store, which may lead to what is not the
-    store's, and what else is neither file nor directory, are not shown to it.
+    Attributes:
+        files: by the id of the model, '' for the run: name on the server, and the file.
+        twins: of values that were logged for a model as well: the model, and its dataset.
     """
 
-    def __init__(self, root: Path, view: Path) -> None:
-        self.root = root
-        self.before = self.fingerprint()
-        self.special = {
-            path
-            for path, status in entries_below(root).items()
-            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode)
-        }
-        # Where one of them is, however deep.
-        self.mixed = {parent for path in self.special for parent in path.parents}
-        self.folders = sorted(path.parent for path in self.found("*/meta.yaml"))
-        (view / ".trash").mkdir()
-        for folder in self.folders:
-            self._show(folder, view / folder.name)
-        self.client = mlflow.MlflowClient(tracking_uri=view.as_uri())
-        self.experiments: list[Experiment] = pages(self.client.search_experiments, max_results=1000)
-        self.runs: dict[str, list[Run]] = {}
-        self.models: dict[str, list[Any]] = {}  # by experiment
-        self.left = Counter[str]()
-        self._survey()
-        # Which metric values were logged for a model as well.
-        self.model_metrics = {
-            (metric.run_id, metric.key, metric.timestamp, normal(metric.value)): metric
-            for models in self.models.values()
-            for model in models
-            for metric in model.metrics or []
-        }
-
-    def _show(self, path: Path, at: Path) -> None:
-        if path not in self.mixed:
-            at.symlink_to(path)
-            return
-        at.mkdir()
-        for inner in path.iterdir():
-            if inner not in self.special:
-                self._show(inner, at / inner.name)
-
-    def found(self, pattern: str) -> list[Path]:
-        """Return the paths in the store that a pattern fits, but none that a link leads to."""
-        return [
-            path
-            for path in self.root.glob(pattern)
-            if self.special.isdisjoint([path, *path.parents])
-        ]
-
-    def _survey(self) -> None:
-        three = hasattr(self.client, "search_logged_models")
-        if not three and self.found("*/models/m-*/meta.yaml"):
-            raise Failure(
-                f"{self.root} was written by MLflow 3, and this server is MLflow "
-                f"{mlflow.__version__}, which has no logged models. Upgrade the server first."
-            )
-        readable = {experiment.experiment_id for experiment in self.experiments}
-        if lost := {folder.name for folder in self.folders} - readable - {"models"}:
-            raise Failure(f"MLflow cannot read {self.root / min(lost)}/meta.yaml.")
-        for experiment in self.experiments:
-            key = experiment.experiment_id
-            runs = pages(
-                self.client.search_runs, experiment_ids=[key], run_view_type=ViewType.ALL,
-                max_results=1000, order_by=["start_time ASC"],
-            )  # fmt: skip
-            folders = {
-                path.parent.name
-                for path in self.found(f"{key}/*/meta.yaml")
-                if re.fullmatch("[0-9a-f]{32}", path.parent.name)
-            }
-            # MLflow passes over what it cannot read, with a warning that nobody would see here.
-            if lost := folders - {run.info.run_id for run in runs}:
-                raise Failure(f"MLflow cannot read the run in {self.root / key / min(lost)}.")
-            active = [run for run in runs if run.info.lifecycle_stage == "active"]
-            # A parent before its children, whose tags name it.
-            active.sort(key=lambda r: (r.info.start_time, "mlflow.parentRunId" in r.data.tags))
-            # The one that MLflow makes by itself is nothing until it is used.
-            if active or experiment.name != DEFAULT:
-                self.runs[key] = active
-            self.left["deleted runs"] += len(runs) - len(active)
-            self.left["traces"] += len(self.found(f"{key}/traces/*/trace_info.yaml"))
-            self.models[key] = self._models(key)
-        self.left["deleted experiments"] = len(self.found(".trash/*/meta.yaml"))
-        self.left["registered models"] = len(self.found("models/*/meta.yaml"))
-
-    def _models(self, experiment: str) -> list[Any]:
-        if not self.found(f"{experiment}/models/m-*"):
-            return []
-        found = pages(self.client.search_logged_models, experiment_ids=[experiment])
-        return [model for model in found if str(model.status) != "PENDING"]
-
-    def artifacts(self, kept_at: str, *parts: str) -> Path:
-        """Return the directory of a run's or model's artifacts: `parts` below the store.
-
-        Not as `kept_at` says, which is where it was when it was made: stores are moved about.
-        """
-        directory = self.root.joinpath(*parts, "artifacts")
-        if not kept_at.rstrip("/").endswith("/".join([*parts, "artifacts"])):
-            raise Failure(
-                f"The artifacts of {parts[-1]} are not in the store, but at {kept_at}. Copy them "
-                f"to {directory} and say so in the meta.yaml beside it."
-            )
-        return directory
-
-    def directories(self, run: Run, models: Iterable[Any]) -> list[tuple[str | None, Path]]:
-        """Return where a run's artifacts (None) and its models' (by id) are."""
-        key = run.info.experiment_id
-        found: list[tuple[str | None, Path]] = [
-            (None, self.artifacts(run.info.artifact_uri, key, run.info.run_id))
-        ]
-        for model in models:
-            place = self.artifacts(model.artifact_location, key, "models", model.model_id)
-            found.append((model.model_id, place))
-        return found
-
-    def content(self, run: Run, models: Iterable[Any]) -> Content:
-        """Return what there is of a run."""
-        artifacts = {}
-        for model, directory in self.directories(run, models):
-            for path, size in files_below(directory).items():
-                artifacts[f"{model}:{path}" if model else path] = size
-        return Content(
-            params=dict(run.data.params),
-            tags=dict(run.data.tags),
-            metrics={point(metric) for metric in self.history(run)},
-            datasets=datasets_of(run),
-            models={model.name for model in models},
-            artifacts=artifacts,
-        )
-
-    def history(self, run: Run) -> list[Metric]:
-        """Return every value of every metric of a run.
-
-        A line is `timestamp value step [dataset digest]`, in old stores without step. MLflow's own
-        reader loses the step of a value that was logged with a dataset.
-        """
-        directory = self.root / run.info.experiment_id / run.info.run_id / "metrics"
-        found = []
-        for key in run.data.metrics:
-            for line in (directory / key).read_text(encoding="utf-8").splitlines():
-                timestamp, value, step = [*line.split(), "0"][:3]
-                found.append(Metric(key, float(value), int(timestamp), int(step)))
-        return found
-
-    def fingerprint(self) -> dict[str, tuple[int, int]]:
-        """Return size and time of change (ns) of every file, to see that none was touched."""
-        return {
-            str(path): (status.st_size, status.st_mtime_ns)
-            for path, status in entries_below(self.root).items()
-        }
+    head: Head | None
+    body: Body
+    models: list[Model]
+    files: dict[str, dict[str, Path]] = field(default_factory=dict)
+    twins: dict[tuple[str, int, str], tuple[str, list[str]]] = field(default_factory=dict)
+    content: Content = field(default_factory=Content)
 
 
-def point(metric: Metric) -> Point:
+def point(metric: Metric | Value) -> Point:
     """Return what makes a metric's value one and the same."""
     return metric.key, metric.timestamp, metric.step, normal(metric.value)
 
@@ -320,45 +230,173 @@ def datasets_of(run: Run) -> set[tuple[str, str]]:
     return {(item.dataset.name, item.dataset.digest) for item in inputs}
 
 
-class Promotion:
-    """The carrying of one source into one server."""
+def name_of(head: Head | None, models: list[Model]) -> str:
+    """Return what people look for in the source."""
+    return f"run {head.key} ({head.name})" if head else f"model {models[0].key}"
 
-    def __init__(self, source: Source, tracking_uri: str, into_existing: bool) -> None:
-        self.source = source
+
+class Packer:
+    """Makes parcels: what of a store the server takes, and what not is counted."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.left = store, store.left
+
+    def pack(self, head: Head | None, models: list[Model]) -> Parcel:
+        """Return a run with its models, or a model without a run. Raises Damaged."""
+        body = self.store.body(head) if head else Body({}, {}, [], [], [], [])
+        parcel = Parcel(head, body, models)
+        if head:
+            body.params = self.fitting(
+                body.params, head.folder / "params", validation.MAX_PARAM_VAL_LENGTH
+            )
+            body.tags = self.fitting(body.tags, head.folder / "tags", validation.MAX_TAG_VAL_LENGTH)
+            body.tags.pop("mlflow.runName", None)  # it is the run's name
+            valid = {key for key in {value.key for value in body.metrics}
+                     if self._valid(key, head.folder / "metrics" / key)}  # fmt: skip
+            body.metrics = [value for value in body.metrics if value.key in valid]
+            parcel.files[""] = self._files(head.folder, head.artifact_uri, self._says_model(body))
+        for model in models:
+            parcel.files[model.key] = self._files(model.folder, model.location, expected=True)
+            for _, value, (run, *rest) in self.store.values(model.folder / "metrics"):
+                if head and run == head.key:
+                    key = value.key, value.timestamp, normal(value.value)
+                    parcel.twins[key] = (model.key, rest)
+        parcel.content = Content(
+            params=body.params, tags=body.tags, metrics={point(value) for value in body.metrics},
+            datasets={(one.dataset["name"], one.dataset["digest"]) for one in body.inputs},
+            models={model.name for model in models},
+            artifacts={
+                f"{model}:{name}" if model else name: file.lstat().st_size
+                for model, files in parcel.files.items() for name, file in files.items()
+            },
+        )  # fmt: skip
+        return parcel
+
+    def _says_model(self, body: Body) -> bool:
+        return "mlflow.log-model.history" in body.tags and not body.made
+
+    def _valid(self, key: str, file: Path) -> bool:
+        try:
+            validation._validate_metric_name(key)
+        except MlflowException:
+            self.left.add("names that MLflow refuses", file, "no param, metric or tag may have it")
+            return False
+        return True
+
+    def fitting(self, texts: dict[str, str], directory: Path, most: int) -> dict[str, str]:
+        """Return params or tags as far as the server takes them."""
+        kept = {}
+        for key, text in texts.items():
+            if not self._valid(key, directory / key):
+                continue
+            kept[key] = shortened(key, text, most)
+            if kept[key] != text:
+                self.left.add(
+                    "parts of long values",
+                    directory / key,
+                    f"{len(kept[key])} of its {len(text)} characters are carried",
+                )
+        return kept
+
+    def _files(self, folder: Path, uri: str, expected: bool) -> dict[str, Path]:
+        """Return a run's or model's files by the names that they get, no two of them equal."""
+        place = self.store.place(folder, uri)
+        if place is None:
+            self.left.add("artifacts that are elsewhere", folder, f"they are at {uri}")
+            return {}
+        files: dict[str, Path] = {}
+        if not place.is_symlink():
+            # What keeps its name comes first, so that nothing takes it.
+            for name in sorted(self.store.files(place), key=lambda name: kept_name(name) != name):
+                kept = wanted = kept_name(name)
+                count = 1
+                while kept in files:
+                    count += 1
+                    path = PurePosixPath(wanted)
+                    kept = str(path.with_name(f"{path.stem}~{count}{path.suffix}"))
+                if kept != name:
+                    self.store.left.renamed(place / name, kept)
+                files[kept] = place / name
+        if not files and (expected or place != folder / "artifacts"):
+            kind = "artifacts that are not there" if expected else "runs without artifacts"
+            self.left.add(kind, folder, f"{place} holds none")
+        return files
+
+
+class Promotion:
+    """The carrying of one source into one server.
+
+    Attributes:
+        before, after: counts at both ends.
+        carried, there: runs that were sent now, and that were there.
+    """
+
+    def __init__(self, store: Store, tracking_uri: str, into_existing: bool) -> None:
+        self.store, self.left = store, store.left
+        self.packer = Packer(store)
         self.server = mlflow.MlflowClient(tracking_uri=tracking_uri)
-        self.uri = tracking_uri
         self.into_existing = into_existing
         self.ids: dict[str, str] = {}  # old id: new id, of runs and models
+        self.places: dict[str, str] = {}  # new id: where its artifacts go
+        self.marks: dict[str, tuple[str, bool]] = {}  # of a run: its CONTENT, whether it is ended
         self.before, self.after = Counter[str](), Counter[str]()
         self.began = False
-        self.carried = self.there = 0
-        self.experiments = [e for e in source.experiments if e.experiment_id in source.runs]
+        self.carried = self.there = self.done = 0
+        self.total = sum(len(experiment.runs) for experiment in store.experiments)
         self.targets: dict[str, str | None] = {}  # old experiment id: the server's, None: not yet
+        self.closed: set[str] = set()  # old ids of experiments into which nothing may be written
+        self.models: dict[str, list[Model]] = defaultdict(list)  # by the run that made them
+        self._lock = threading.Lock()
         self._look()
+
+    # before anything is changed
 
     def _look(self) -> None:
         """Find what an earlier run has left, and where each experiment goes. Changes nothing."""
-        everything = pages(self.server.search_experiments, view_type=ViewType.ALL, max_results=1000)
-        self.promoted: dict[str, Run] = {}
-        for some in batches([experiment.experiment_id for experiment in everything], 100):
-            runs = pages(
-                self.server.search_runs, experiment_ids=list(some), max_results=1000,
-                run_view_type=ViewType.ALL, filter_string=f"tags.`{SOURCE_RUN}` LIKE '%'",
-            )  # fmt: skip
-            self.promoted |= {run.data.tags[SOURCE_RUN]: run for run in runs}
-        self.ids |= {old: run.info.run_id for old, run in self.promoted.items()}
-        named = {experiment.name: experiment for experiment in everything}
+        if not hasattr(self.server, "search_logged_models") and any(
+            experiment.models for experiment in self.store.experiments
+        ):
+            raise Failure(
+                f"{self.store.root} was written by MLflow 3, and this server is MLflow "
+                f"{mlflow.__version__}, which has no logged models. Upgrade the server first."
+            )
+        everything = [*pages(self.server.search_experiments, view_type=ViewType.ALL,
+                             max_results=1000)]  # fmt: skip
+        homes: dict[str, str] = {}  # old id of a run: the experiment on the server
+        keys = [experiment.experiment_id for experiment in everything]
+        for start in range(0, len(keys), 100):
+            for run in pages(
+                self.server.search_runs, experiment_ids=keys[start : start + 100],
+                run_view_type=ViewType.ALL, max_results=1000,
+                filter_string=f"tags.`{SOURCE_RUN}` LIKE '%'",
+            ):  # fmt: skip
+                old = run.data.tags[SOURCE_RUN]
+                self.ids[old], homes[old] = run.info.run_id, run.info.experiment_id
+                self.marks[old] = run.data.tags.get(CONTENT, ""), run.info.status != "RUNNING"
+        self._unique_names()
+        self._aim({experiment.name: experiment for experiment in everything}, homes)
+        for experiment in self.store.experiments:
+            for model in experiment.models:
+                self.models[model.run].append(model)
+
+    def _unique_names(self) -> None:
+        """Give experiments of one name two: a server has no two of one."""
+        taken: set[str] = set()
+        for experiment in self.store.experiments:
+            if experiment.name in taken:
+                name = f"{experiment.name} ({experiment.key})"
+                self.left.renamed(experiment.folder, name)
+                experiment.name = name
+            taken.add(experiment.name)
+
+    def _aim(self, named: dict[str, Any], homes: dict[str, str]) -> None:
         refused = []
-        for experiment in self.experiments:
-            key = experiment.experiment_id
-            earlier = [
-                self.promoted[run.info.run_id]
-                for run in self.source.runs[key]
-                if run.info.run_id in self.promoted
-            ]
+        for experiment in self.store.experiments:
+            key = experiment.key
+            earlier = [homes[run.key] for run in experiment.runs if run.key in homes]
             namesake = named.get(experiment.name)
             if earlier:  # also where it was given another name since
-                self.targets[key] = earlier[0].info.experiment_id
+                self.targets[key] = earlier[0]
             elif namesake is None:
                 self.targets[key] = None
             elif namesake.lifecycle_stage != "active":
@@ -373,280 +411,546 @@ class Promotion:
             ):
                 self.targets[key] = namesake.experiment_id
             else:
-                refused.append(experiment.name)
+                refused.append(f'experiment "{experiment.name}"')
+        self.registry: dict[str, Any] = {}
+        for model in self.store.registered:
+            there = self._registered(model.name)
+            if there and not self.into_existing and SOURCE_REGISTERED not in there.tags:
+                refused.append(f'registered model "{model.name}"')
+            self.registry[model.name] = there
         if refused:
-            names = ", ".join(f'"{name}"' for name in refused)
             raise Failure(
-                f"The server has experiments of these names already, of another origin: {names}. "
-                "Rename them, or have the runs added to them: mlflow_promote_into_existing: true."
+                f"The server has others' things of these names already: {', '.join(refused)}. "
+                "Rename them, or have the runs and versions added to them: "
+                "mlflow_promote_into_existing: true."
             )
+
+    def _registered(self, name: str) -> Any:
+        try:
+            return self.server.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"):
+                return None
+            if status_of(error) in (403, 404):
+                return None
+            raise
+
+    # runs
 
     def carry(self, *, dry: bool) -> None:
         """Carry everything that is not there yet; when `dry`, only count it."""
-        for experiment in self.experiments:
-            key = experiment.experiment_id
-            models = self.source.models[key]
-            if self.targets[key] is None and not dry:
-                self.began = True
-                self.targets[key] = self.server.create_experiment(
-                    experiment.name, tags={**experiment.tags, SOURCE_EXPERIMENT: key}
-                )
-            self.before["experiments"] += 1
-            self.after["experiments"] += self.targets[key] is not None
-            for run in self.source.runs[key]:
-                own = [model for model in models if model.source_run_id == run.info.run_id]
-                self._run(run, own, dry=dry)
-            runs = {run.info.run_id for run in self.source.runs[key]}
-            orphans = [model for model in models if model.source_run_id not in runs]
-            self.source.left["models without their run"] += len(orphans)
+        for experiment in self.store.experiments:
+            self._experiment(experiment, dry=dry)
+        heads = [head for experiment in self.store.experiments for head in experiment.runs]
+        for some in self._in_order(heads):
+            self._all([(head, self.models.get(head.key, [])) for head in some], dry=dry)
+        alone: list[tuple[Head | None, list[Model]]] = [
+            (None, [model]) for model in self.models.get("", [])
+        ]
+        self._all(alone, dry=dry)
+        known = {head.key for head in heads} | {""}
+        for run, models in self.models.items():
+            if run not in known:
+                for model in models:
+                    self.left.add("models", model.folder, f"its run {run} is not carried")
+        for registered in self.store.registered:
+            self._register(registered, dry=dry)
 
-    def _run(self, run: Run, models: list[Any], *, dry: bool) -> None:
-        content = self.source.content(run, models)
-        counts = content.counts() + Counter(runs=1)
-        mark = json.dumps(content.counts(), sort_keys=True)
-        self.before += counts
-        earlier = self.promoted.get(run.info.run_id)
-        if earlier and earlier.data.tags.get(CONTENT) == mark:
-            self.there += 1
-            self.after += counts
-        elif not dry:
+    def _experiment(self, experiment: Experiment, *, dry: bool) -> None:
+        key = experiment.key
+        if self.targets[key] is None and not dry:
             self.began = True
+            most = getattr(validation, "MAX_EXPERIMENT_TAG_VAL_LENGTH", 5000)
+            tags = self.packer.fitting(experiment.tags, experiment.folder / "tags", most)
             try:
-                self._copy(run, models, content)
-                there = self._read(run, models, content)
-                if lost := content.missing(there):
-                    raise Failure(f"after it was sent, {', '.join(lost)} were not on the server")
-                self.server.set_tag(self.ids[run.info.run_id], CONTENT, mark)
+                self.targets[key] = self.server.create_experiment(
+                    experiment.name, tags={**tags, SOURCE_EXPERIMENT: key}
+                )
+            except MlflowException as error:
+                self._refused("experiments", experiment.folder, error)
+                self.closed.add(key)
+        self.before["experiments"] += 1
+        self.after["experiments"] += self.targets[key] is not None
+
+    def _in_order(self, heads: list[Head]) -> Iterator[list[Head]]:
+        """Yield runs in groups: what a run names is in a group before its own, or in none."""
+        maker = {model.key: run for run, models in self.models.items() for model in models}
+        todo = {head.key: head for head in sorted(heads, key=lambda head: head.start)}
+        waits = {
+            key: {one for one in (maker.get(name, name) for name in head.after)
+                  if one in todo and one != key}
+            for key, head in todo.items()
+        }  # fmt: skip
+        while todo:
+            ready = [head for key, head in todo.items() if not waits[key] & todo.keys()]
+            ready = ready or [*todo.values()]  # runs that name each other
+            yield ready
+            for head in ready:
+                del todo[head.key]
+
+    def _all(self, heads: list[tuple[Head | None, list[Model]]], *, dry: bool) -> None:
+        """Carry runs of which none names another."""
+        failures: list[Failure] = []
+
+        def one(asked: tuple[Head | None, list[Model]]) -> Parcel | None:
+            if failures:
+                return None
+            try:
+                return self._one(*asked, dry=dry)
             except (Failure, MlflowException, OSError) as error:
-                raise Failure(f"At run {run.info.run_id} ({run.info.run_name}): {error}") from error
-            self.carried += 1
-            self.after += there.counts() + Counter(runs=1)
+                failures.append(Failure(f"At {name_of(*asked)}: {error}"))
+                return None
 
-    def _copy(self, run: Run, models: list[Any], content: Content) -> None:
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, len(heads), TOGETHER):
+                sent = pool.map(one, heads[start : start + TOGETHER])
+                self._read_back([parcel for parcel in sent if parcel])
+                if failures:
+                    raise failures[0]
+
+    def _one(self, head: Head | None, models: list[Model], *, dry: bool) -> Parcel | None:
+        """Send one run; what cannot be read, or what the server refuses, is left."""
+        folder = head.folder if head else models[0].folder
+        kind = "runs" if head else "models"
+        experiment = head.experiment if head else models[0].experiment
+        self._count(done=bool(head))
+        if experiment in self.closed:
+            self.left.add(kind, folder, "its experiment is not this user's to write into")
+            return None
+        try:
+            parcel = self.packer.pack(head, models)
+        except Damaged as error:
+            self.left.add(kind, error.path, error.why)
+            return None
+        counts = parcel.content.counts() + Counter(runs=bool(head))
+        self._count(before=counts)
+        mark = json.dumps(parcel.content.counts(), sort_keys=True)
+        if head:
+            there, ended = self.marks.get(head.key, ("", False))
+            if there == mark and (ended or head.status == "RUNNING"):
+                self._count(there=1, after=counts)
+                self._know(head, models)
+                return None
+        if dry:
+            return None
+        self.began = True
+        try:
+            self._send(parcel, mark)
+        except (MlflowException, OSError) as error:
+            self._refused(kind, folder, error)
+            if status_of(error) == FORBIDDEN and head and head.key not in self.ids:
+                self.closed.add(experiment)
+            return None
+        return parcel
+
+    def _count(self, **more: Any) -> None:
+        """Add to counts, of which several threads have some to add."""
+        with self._lock:
+            for name, count in more.items():
+                setattr(self, name, getattr(self, name) + count)
+
+    def _refused(self, kind: str, folder: Path, error: Exception) -> None:
+        """Count what the server refuses; raise again what is no refusal, such as a full disk."""
+        status = status_of(error)
+        if not BAD <= status < FAULTY or status in NOT_OF_THIS_RUN:
+            raise error
+        words = " ".join(str(error).split())[:300]
+        self.left.add(kind, folder, f"the server refuses it: {words}")
+
+    def _know(self, head: Head, models: list[Model]) -> None:
+        """Find the new ids of the models of a run that was there: the registry names them."""
+        wanted = {self._model_of(version) for one in self.store.registered
+                  for version in one.versions}  # fmt: skip
+        for model in models:
+            if model.key in wanted and (found := self._find_model(model, head.experiment)):
+                self.ids[model.key] = found.model_id
+
+    def _send(self, parcel: Parcel, mark: str) -> None:
         """Send one run; whatever of it is there from an interrupted attempt stays."""
-        old, experiment = run.info.run_id, self.targets[run.info.experiment_id]
-        if old not in self.ids:
-            created = self.server.create_run(
-                experiment, start_time=run.info.start_time, run_name=run.info.run_name,
-                tags={SOURCE_RUN: old},
-            )  # fmt: skip
-            self.ids[old] = created.info.run_id
-        new = self.ids[old]
-        for model in models:
+        head, body = parcel.head, parcel.body
+        experiment = self.targets[head.experiment if head else parcel.models[0].experiment]
+        known = None
+        if head and head.key in self.ids:
+            known = self.server.get_run(self.ids[head.key])
+            self.places[known.info.run_id] = known.info.artifact_uri
+        elif head:
+            self._create_run(head, body, experiment)
+        new = self.ids[head.key] if head else ""
+        for model in parcel.models:
             self._create_model(model, new, experiment)
+        if head:
+            self._log_inputs(body, new, known)
+        for model_key, files in parcel.files.items():
+            if files:
+                self._upload(self.places[self.ids[model_key] if model_key else new], files)
+        for model in parcel.models:
+            self.server.finalize_logged_model(self.ids[model.key], model.status)
+        if not head:
+            return
+        there = {point(metric) for metric in self._history(known, set())} if known else set()
+        self._rename_tags(parcel)
+        values = {point(value): value for value in body.metrics}
+        entities: list[Metric | Param | RunTag] = [
+            self._metric(value, parcel) for key, value in values.items() if key not in there
+        ]
+        entities += [Param(*item) for item in body.params.items()]
+        entities += [RunTag(*item) for item in body.tags.items()]
+        for batch in batched([*entities, RunTag(CONTENT, mark)]):
+            self.server.log_batch(new, **batch)
+        if head.status != "RUNNING":
+            self.server.set_terminated(new, head.status, head.end or head.start)
 
-        known = self.server.get_run(new)
-        self._log_inputs(run, known)
-        there = {point(metric) for metric in self._history(known)}
-        metrics = {
-            point(metric): self._of_model(metric, old)
-            for metric in self.source.history(run)
-            if point(metric) not in there
-        }
-        for some in batches(list(metrics.values()), MAX_METRICS):
-            self.server.log_batch(new, metrics=some)
-        for some in batches([Param(*item) for item in content.params.items()], MAX_PARAMS):
-            self.server.log_batch(new, params=some)
-        # MLflow's own tags name runs and models: under their new ids.
-        content.tags = {
-            key: self._renamed(value) if key.startswith("mlflow.") else value
-            for key, value in content.tags.items()
-        }
-        for some in batches([RunTag(*item) for item in content.tags.items()], MAX_TAGS):
-            self.server.log_batch(new, tags=some)
-        for model, directory in self.source.directories(run, models):
-            self._upload(new, self.ids[model] if model else None, directory)
-        for model in models:
-            self.server.finalize_logged_model(self.ids[model.model_id], str(model.status))
-        if run.info.status != "RUNNING":
-            self.server.set_terminated(new, run.info.status, run.info.end_time)
+    def _create_run(self, head: Head, body: Body, experiment: str | None) -> None:
+        tags = {SOURCE_RUN: head.key}
+        if user := body.tags.get("mlflow.user") or head.user:
+            tags["mlflow.user"] = user
+        # A server makes a name up for a run that has none; a space is the nearest to none.
+        created = self.server.create_run(
+            experiment, start_time=head.start, run_name=head.name or " ", tags=tags
+        )
+        self.ids[head.key] = created.info.run_id
+        self.places[created.info.run_id] = created.info.artifact_uri
+        if not head.name:
+            self.server.delete_tag(created.info.run_id, "mlflow.runName")
 
-    def _create_model(self, model: Any, run_id: str, experiment: str | None) -> None:
-        found = pages(
-            self.server.search_logged_models, experiment_ids=[experiment],
-            filter_string=f"tags.`{SOURCE_MODEL}` = '{model.model_id}'",
-        )  # fmt: skip
-        made = found[0] if found else self.server.create_logged_model(
-            experiment, name=model.name, source_run_id=run_id, params=model.params,
-            model_type=model.model_type, tags={**model.tags, SOURCE_MODEL: model.model_id},
-        )  # fmt: skip
-        self.ids[model.model_id] = made.model_id
+    def _find_model(self, model: Model, experiment: str) -> Any:
+        found = self.server.search_logged_models(
+            experiment_ids=[self.targets[experiment]],
+            filter_string=f"tags.`{SOURCE_MODEL}` = '{model.key}'",
+        )
+        return found[0] if found else None
 
-    def _log_inputs(self, run: Run, known: Run) -> None:
+    def _create_model(self, model: Model, run: str, experiment: str | None) -> None:
+        made = self._find_model(model, model.experiment)
+        if not made:
+            made = self.server.create_logged_model(
+                experiment, name=model.name, source_run_id=run or None,
+                params=self.store.texts(model.folder / "params"), model_type=model.kind or None,
+                tags={**self.store.texts(model.folder / "tags"), SOURCE_MODEL: model.key},
+            )  # fmt: skip
+        self.ids[model.key] = made.model_id
+        self.places[made.model_id] = made.artifact_location
+
+    def _log_inputs(self, body: Body, new: str, known: Run | None) -> None:
         """Send datasets and the models that went in and came out, those that are not there."""
-        new = known.info.run_id
-        have = datasets_of(known)
-        inputs = run.inputs.dataset_inputs if run.inputs else []
-        if wanted := [i for i in inputs if (i.dataset.name, i.dataset.digest) not in have]:
+        have = datasets_of(known) if known else set()
+        wanted = [
+            DatasetInput(
+                Dataset(**{key: one.dataset.get(key, "") for key in
+                           ("name", "digest", "source_type", "source", "schema", "profile")}),
+                [InputTag(*item) for item in one.tags.items()],
+            )
+            for one in body.inputs if (one.dataset["name"], one.dataset["digest"]) not in have
+        ]  # fmt: skip
+        if wanted:
             self.server.log_inputs(new, datasets=wanted)
-        if not getattr(run, "outputs", None) and not getattr(run.inputs, "model_inputs", None):
+        if not body.used and not body.made:
             return
         from mlflow.entities import LoggedModelInput, LoggedModelOutput  # not in MLflow 2
 
-        used = {item.model_id for item in known.inputs.model_inputs}
-        made = {item.model_id for item in known.outputs.model_outputs}
-        ins = [
-            LoggedModelInput(self.ids[item.model_id])
-            for item in run.inputs.model_inputs
-            if self.ids.get(item.model_id, "") not in {"", *used}
-        ]
-        outs = [
-            LoggedModelOutput(self.ids[item.model_id], item.step)
-            for item in run.outputs.model_outputs
-            if self.ids.get(item.model_id, "") not in {"", *made}
-        ]
+        used = {one.model_id for one in known.inputs.model_inputs} if known else set()
+        made = {one.model_id for one in known.outputs.model_outputs} if known else set()
+        ins = [LoggedModelInput(self.ids[key]) for key in body.used
+               if self.ids.get(key, "") not in {"", *used}]  # fmt: skip
+        outs = [LoggedModelOutput(self.ids[key], step) for key, step in body.made
+                if self.ids.get(key, "") not in {"", *made}]  # fmt: skip
         if ins:
             self.server.log_inputs(new, models=ins)
         if outs:
             self.server.log_outputs(new, outs)
 
-    def _of_model(self, metric: Metric, old_run: str) -> Metric:
+    def _metric(self, value: Value, parcel: Parcel) -> Metric:
         """Return a metric as it is to be sent: with its model, where it was logged for one."""
-        key = (old_run, metric.key, metric.timestamp, normal(metric.value))
-        twin = self.source.model_metrics.get(key)
-        extra = {}
-        if twin is not None and twin.model_id in self.ids:
-            extra = {
-                "model_id": self.ids[twin.model_id],
-                "dataset_name": twin.dataset_name,
-                "dataset_digest": twin.dataset_digest,
-            }
-        return Metric(metric.key, metric.value, metric.timestamp, metric.step, **extra)
+        model, dataset = parcel.twins.get(
+            (value.key, value.timestamp, normal(value.value)), ("", [])
+        )
+        extra = {"model_id": self.ids[model]} if model else {}
+        if len(dataset) == 2:
+            extra |= {"dataset_name": dataset[0], "dataset_digest": dataset[1]}
+        return Metric(value.key, value.value, value.timestamp, value.step, **extra)
+
+    def _rename_tags(self, parcel: Parcel) -> None:
+        """Have MLflow's own tags, which name runs and models, name them by their new ids."""
+        for key, text in parcel.body.tags.items():
+            if key.startswith("mlflow."):
+                parcel.body.tags[key] = self._renamed(text)
 
     def _renamed(self, text: str) -> str:
-        """Return text with the ids of the source's runs and models replaced by the server's."""
         return re.sub(
             r"\b(m-)?[0-9a-f]{32}\b", lambda found: self.ids.get(found[0], found[0]), text
         )
 
-    def _upload(self, run: str, model: str | None, directory: Path) -> None:
-        files = files_below(directory)
-        if not files:
-            return
+    # artifacts
 
-        def send(local: Path, path: str | None = None) -> None:
-            if model:
-                self.server.log_model_artifacts(model, str(local), path)
+    def _upload(self, uri: str, files: dict[str, Path]) -> None:
+        repository = get_artifact_repository(uri)
+        with tempfile.TemporaryDirectory() as temporary:
+            for name, file in files.items():
+                folder = str(PurePosixPath(name).parent)
+                local = file
+                if file.name == "MLmodel":
+                    local = Path(temporary, "MLmodel")
+                    local.write_text(self._of_here(file, uri), encoding="utf-8")
+                elif file.name != PurePosixPath(name).name:
+                    local = Path(temporary, PurePosixPath(name).name)
+                    local.unlink(missing_ok=True)
+                    local.symlink_to(file)
+                repository.log_artifact(str(local), None if folder == "." else folder)
+
+    def _of_here(self, file: Path, uri: str) -> str:
+        """Return an MLmodel that names the server's run: MLflow looks there when it loads it."""
+        return re.sub(
+            r"(?m)^artifact_path: (file:|mlflow-artifacts:|/|[A-Za-z]:[\\/]).*$",
+            lambda _: f"artifact_path: {uri}", self._renamed(file.read_text(encoding="utf-8")),
+        )  # fmt: skip
+
+    def _listed(self, uri: str) -> dict[str, int]:
+        repository = get_artifact_repository(uri)
+        found: dict[str, int] = {}
+        todo = [""]
+        while todo:
+            here = todo.pop()
+            for item in repository.list_artifacts(here or None):
+                if item.is_dir:
+                    todo.append(item.path)
+                else:
+                    found[item.path] = item.file_size or 0
+        return found
+
+    # what is there
+
+    def _history(self, run: Run, single: set[str]) -> Iterator[Metric]:
+        """Yield every value of a run's metrics; of `single` the last is all."""
+        for last in run.data._metric_objs:  # with their times and steps
+            if last.key in single:
+                yield last
             else:
-                self.server.log_artifacts(run, str(local), path)
+                yield from self.server.get_metric_history(run.info.run_id, last.key)
 
-        if directory in self.source.mixed:
-            with tempfile.TemporaryDirectory() as temporary:
-                for path in files:
-                    place = Path(temporary, path)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.symlink_to(directory / path)
-                send(Path(temporary))
-        else:
-            send(directory)
-        # A model says in its MLmodel who made it, and MLflow looks there when it loads it.
-        for original in (directory / path for path in files if Path(path).name == "MLmodel"):
-            with tempfile.TemporaryDirectory() as temporary:
-                copy = Path(temporary) / original.name
-                text = re.sub(
-                    r"(?m)^artifact_path: file:.*$",
-                    lambda _: f"artifact_path: {self._location(run, model)}",
-                    self._renamed(original.read_text(encoding="utf-8")),
+    def _read_back(self, parcels: list[Parcel]) -> None:
+        """Compare what was sent with what the server has. Raises Failure, the mark taken back."""
+        ids = [self.ids[parcel.head.key] for parcel in parcels if parcel.head]
+        runs: dict[str, Run] = {}
+        if ids:
+            homes = {self.targets[parcel.head.experiment] for parcel in parcels if parcel.head}
+            words = ", ".join(f"'{key}'" for key in ids)
+            for run in pages(
+                self.server.search_runs, experiment_ids=[*homes], run_view_type=ViewType.ALL,
+                filter_string=f"attributes.run_id IN ({words})",
+            ):  # fmt: skip
+                runs[run.info.run_id] = run
+        for parcel in parcels:
+            run = runs.get(self.ids[parcel.head.key]) if parcel.head else None
+            found = self._found(parcel, run)
+            if lost := parcel.content.missing(found):
+                if parcel.head:
+                    self.server.set_tag(self.ids[parcel.head.key], CONTENT, "")
+                raise Failure(
+                    f"At {name_of(parcel.head, parcel.models)}: after it was sent, "
+                    f"{', '.join(lost)} were not on the server"
                 )
-                copy.write_text(text, encoding="utf-8")
-                parent = original.parent.relative_to(directory).as_posix()
-                send(copy.parent, None if parent == "." else parent)
+            ours = bool(parcel.head)
+            self._count(carried=ours, after=found.counts() + Counter(runs=ours))
 
-    def _location(self, run: str, model: str | None) -> str:
-        location: str = (
-            self.server.get_logged_model(model).artifact_location
-            if model
-            else self.server.get_run(run).info.artifact_uri
-        )
-        return location
-
-    def _history(self, run: Run) -> list[Metric]:
-        return [
-            metric
-            for key in run.data.metrics
-            for metric in self.server.get_metric_history(run.info.run_id, key)
-        ]
-
-    def _read(self, run: Run, models: list[Any], wanted: Content) -> Content:
+    def _found(self, parcel: Parcel, run: Run | None) -> Content:
         """Return what the server has of what was sent; other things there are none of our business.
 
         An MLmodel was rewritten: its own size counts as the source's.
         """
-        new = self.server.get_run(self.ids[run.info.run_id])
-        artifacts = self._files(new.info.artifact_uri)
-        for model in models:
-            location = self._location("", self.ids[model.model_id])
-            for path, size in self._files(location).items():
-                artifacts[f"{model.model_id}:{path}"] = size
+        wanted, models = parcel.content, parcel.models
+        artifacts: dict[str, int] = {}
+        for key, files in parcel.files.items():
+            if files:
+                uri = self.places[self.ids[key or parcel.head.key]]  # type: ignore[union-attr]
+                for path, size in self._listed(uri).items():
+                    artifacts[f"{key}:{path}" if key else path] = size
         for path in artifacts.keys() & wanted.artifacts.keys():
             if path.rpartition("/")[2].rpartition(":")[2] == "MLmodel" and artifacts[path]:
                 artifacts[path] = wanted.artifacts[path]
-        outputs = new.outputs.model_outputs if getattr(new, "outputs", None) else []
-        made = {output.model_id for output in outputs}
-        return Content(
-            params={k: v for k, v in new.data.params.items() if k in wanted.params},
-            tags={k: v for k, v in new.data.tags.items() if k in wanted.tags},
-            metrics={point(metric) for metric in self._history(new)},
-            datasets=datasets_of(new),
-            models={model.name for model in models if self.ids[model.model_id] in made},
-            artifacts={k: v for k, v in artifacts.items() if k in wanted.artifacts},
+        found = Content(
+            artifacts={name: size for name, size in artifacts.items() if name in wanted.artifacts},
+            models={model.name for model in models},
         )
-
-    def _files(self, uri: str, path: str = "") -> dict[str, int]:
-        found: dict[str, int] = {}
-        place = f"{uri}/{path}" if path else uri
-        for item in list_artifacts(artifact_uri=place, tracking_uri=self.uri):
-            name = f"{path}/{item.path.rpartition('/')[2]}".lstrip("/")
-            if item.is_dir:
-                found |= self._files(uri, name)
-            else:
-                found[name] = item.file_size
+        if run is None:
+            return found
+        many = Counter(key for key, *_ in wanted.metrics)
+        single = {key for key, count in many.items() if count == 1}
+        outputs = run.outputs.model_outputs if getattr(run, "outputs", None) else []
+        made = {output.model_id for output in outputs}
+        named = {key for key, _ in parcel.body.made}
+        found.params = {k: v for k, v in run.data.params.items() if k in wanted.params}
+        found.tags = {k: v for k, v in run.data.tags.items() if k in wanted.tags}
+        found.metrics = {point(metric) for metric in self._history(run, single)} & wanted.metrics
+        found.datasets = datasets_of(run) & wanted.datasets
+        found.models = {model.name for model in models
+                        if self.ids[model.key] in made or model.key not in named}  # fmt: skip
         return found
+
+    # the registry
+
+    def _model_of(self, version: Version) -> str:
+        """Return the old id of the logged model that a version is, '' where it is a run's."""
+        named = re.search(r"\bm-[0-9a-f]{32}\b", version.model or version.source)
+        return named[0] if named else ""
+
+    def _source(self, version: Version) -> tuple[str, str, str]:
+        """Return source, run and logged model of a version, on the server; '' for what is not."""
+        if model := self.ids.get(self._model_of(version), ""):
+            return f"models:/{model}", self.ids.get(version.run, ""), model
+        found = re.search(r"\b([0-9a-f]{32})[\\/](?:artifacts[\\/])?(.+)$", version.source)
+        if not found or not (run := self.ids.get(found[1], "")):
+            return "", "", ""
+        if run not in self.places:
+            self.places[run] = self.server.get_run(run).info.artifact_uri
+        path = kept_name(found[2].replace("\\", "/"))
+        return f"{self.places[run]}/{path}", run, ""
+
+    def _register(self, model: Registered, *, dry: bool) -> None:
+        """Carry a registered model: its versions under their numbers, where it is new here."""
+        self.before["registered models"] += 1
+        self.before["model versions"] += len(model.versions)
+        there = self.registry[model.name]
+        if dry:
+            self.after["registered models"] += there is not None
+            return
+        try:
+            if there is None:
+                self.began = True
+                there = self.server.create_registered_model(
+                    model.name, tags={**model.tags, SOURCE_REGISTERED: model.name},
+                    description=model.description,
+                )  # fmt: skip
+            self.after["registered models"] += 1
+            ours = SOURCE_REGISTERED in there.tags
+            have = self._versions(model.name)
+            for version in model.versions:
+                origin = f"{version.number} {version.created}"
+                if origin not in have:
+                    self._version(model, version, origin, ours=ours)
+                else:
+                    self.after["model versions"] += 1
+        except MlflowException as error:
+            self._refused("registered models", model.folder, error)
+
+    def _versions(self, name: str) -> set[str]:
+        """Return the origins of the versions that are here; what an interrupted run left goes."""
+        found = set()
+        for version in [
+            *pages(
+                self.server.search_model_versions,
+                filter_string="name = '{}'".format(name.replace("'", "\\'")),
+            )
+        ]:
+            if FILLER in version.tags:
+                self.server.delete_model_version(name, version.version)
+            elif SOURCE_VERSION in version.tags:
+                found.add(version.tags[SOURCE_VERSION])
+        return found
+
+    def _version(self, model: Registered, version: Version, origin: str, *, ours: bool) -> None:
+        source, run, logged = self._source(version)
+        if not source:
+            self.left.add("model versions", version.folder,
+                          f"what it is of is not carried: {version.source}")  # fmt: skip
+            return
+        self.began = True
+        extra = {"model_id": logged} if logged else {}
+        while True:
+            made = self.server.create_model_version(
+                model.name, source, run_id=run or None, tags={FILLER: "true"},
+                run_link=version.link or None, description=version.description or None, **extra,
+            )  # fmt: skip
+            if not ours or int(made.version) >= version.number:
+                break
+            self.server.delete_model_version(model.name, made.version)  # one that was deleted there
+        number = made.version
+        for key, text in {**version.tags, SOURCE_VERSION: origin}.items():
+            self.server.set_model_version_tag(model.name, number, key, text)
+        if version.stage not in ("", "None"):
+            self.server.transition_model_version_stage(model.name, number, version.stage)
+        for alias in [name for name, of in model.aliases.items() if of == version.number]:
+            self.server.set_registered_model_alias(model.name, alias, number)
+        self.server.delete_model_version_tag(model.name, number, FILLER)
+        if int(number) != version.number:
+            self.left.renamed(version.folder, f"version {number} of {model.name}")
+        self.after["model versions"] += 1
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[Source]:
+def opened(root: Path, artifacts: Path | None, left: Left, name: str) -> Iterator[Store]:
     """Open a source to be read. Raises Failure when it is no file store."""
     if not root.is_dir():
         raise Failure(f"There is no directory {root}.")
-    if not any(root.glob("*/meta.yaml")):
-        words = f"{root} is not a file store of MLflow: no <experiment>/meta.yaml is in it."
-        if any(root.glob("mlruns/*/meta.yaml")):
+    if artifacts and not artifacts.is_dir():
+        raise Failure(f"There is no directory {artifacts} (mlflow_promote_artifacts).")
+    if not any(root.glob(f"*/{META}")) and not any(root.glob(f"*/*/{META}")):
+        words = f"{root} is not a file store of MLflow: no <experiment>/{META} is in it."
+        if any(root.glob(f"mlruns/*/{META}")):
             words += f" Did you mean {root / 'mlruns'}?"
         elif any(root.glob("[0-9]*/*/artifacts")) or any(root.glob("[0-9]*/models/m-*")):
             words += " It looks like the artifacts of a store in SQLite."
         raise Failure(words)
-    with tempfile.TemporaryDirectory(prefix="mlflow-promote-") as view:
-        source = Source(root, Path(view))
-        yield source
-        if source.fingerprint() != source.before:
-            raise Failure(
-                f"Somebody wrote into {root} meanwhile. All that was seen is on the server; when "
-                "the training is over, the same command brings the rest."
-            )
+    try:
+        store = Store(root, artifacts, left, name)
+    except Damaged as error:
+        raise Failure(f"{error.path} cannot be read: {error.why}.") from error
+    yield store
+    if store.stamps() != store.before:
+        raise Failure(
+            f"Somebody wrote into {root} meanwhile. All that was seen is on the server; when "
+            "the training is over, the same command brings the rest."
+        )
 
 
 def table(before: Counter[str], after: Counter[str]) -> list[str]:
     """Return the counts at both ends as lines for people."""
-    return [f"{'':<16}{'source':>12}{'server':>12}"] + [
-        f"{name:<16}{before[name]:>12}{after[name]:>12}"
-        for name in ("experiments", "runs", *Content().counts())
+    rows = ("experiments", "runs", *Content().counts(), "registered models", "model versions")
+    return [f"{'':<18}{'source':>12}{'server':>12}"] + [
+        f"{name:<18}{before[name]:>12}{after[name]:>12}" for name in rows
     ]
 
 
-def promote(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
+@contextmanager
+def told(promotion: Promotion, progress: TextIO | None) -> Iterator[None]:
+    """Write how far it is, a line every ten seconds."""
+    over, begin = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while progress and not over.wait(EVERY):
+            speed = promotion.done / (time.monotonic() - begin)
+            progress.write(
+                f"{promotion.done:,} of {promotion.total:,} runs are looked at ({speed:,.0f} a "
+                f"second), {promotion.carried:,} are carried\n"
+            )
+            progress.flush()
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def promote(arguments: argparse.Namespace, report: dict[str, Any], progress: TextIO | None) -> None:
     """Do it, and fill the report in as far as it came. Raises Failure."""
-    with opened(arguments.source) as source:
-        left = [path.relative_to(source.root).as_posix() for path in sorted(source.special)]
-        left += arguments.left_out
-        source.left["links, pipes and the like"] = len(left)
+    left = Left(arguments.source)
+    for name in arguments.left_out:
+        left.add("links, pipes and the like", name, "it is no file; put one in its place")
+    name = Path(arguments.called).name
+    with opened(arguments.source, arguments.artifacts, left, name) as store:
+        for experiment in store.experiments:
+            if experiment.name == DEFAULT:
+                experiment.name = arguments.default_experiment
         try:
-            promotion = Promotion(source, arguments.tracking_uri, arguments.into_existing)
+            promotion = Promotion(store, arguments.tracking_uri, arguments.into_existing)
         except MlflowException as error:
             words = f"{arguments.tracking_uri} does not answer as it should: {error}"
             raise Failure(words) from error
         try:
-            promotion.carry(dry=arguments.dry_run)
+            with told(promotion, progress):
+                promotion.carry(dry=arguments.dry_run)
         finally:
             report |= {
                 "began": promotion.began,
@@ -654,17 +958,22 @@ def promote(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
                 "there": promotion.there,
                 "before": promotion.before,
                 "after": promotion.after,
-                "links": left[:100],
-                "left": {name: count for name, count in source.left.items() if count},
+                "lost": left.lost,
+                "named": left.named,
+                "renames": left.renames,
+                "left": {kind: count for kind, count in sorted(left.counts.items())},
                 "table": table(promotion.before, promotion.after),
             }
 
 
-def main() -> int:
+def main(progress: TextIO | None = None) -> int:
     """Read the command line, do it, print the report; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="the directory mlruns")
     parser.add_argument("--called", default="", help="the directory's name in messages")
+    parser.add_argument(
+        "--artifacts", type=Path, help=f"where a server kept artifacts; its {ARTIFACTS}"
+    )
     parser.add_argument(
         "--left-out", type=json.loads, default=[], help="what was in its archive: names, as JSON"
     )
@@ -672,7 +981,10 @@ def main() -> int:
     parser.add_argument("--username", default="", help="its password is read from standard input")
     parser.add_argument("--ca-bundle", default="", help="for a server with a company's certificate")
     parser.add_argument(
-        "--into-existing", action="store_true", help="add to experiments of equal name"
+        "--into-existing", action="store_true", help="add to experiments and models of equal name"
+    )
+    parser.add_argument(
+        "--default-experiment", default=DEFAULT, help="what takes the runs of the local Default"
     )
     parser.add_argument("--dry-run", action="store_true", help="only count what would be carried")
     arguments = parser.parse_args()
@@ -683,12 +995,13 @@ def main() -> int:
         os.environ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = arguments.ca_bundle
     mlflow.set_tracking_uri(arguments.tracking_uri)
     logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")  # of MLflow's to programmers, such as that stages will go
 
-    report: dict[str, Any] = {"failure": "", "carried": 0, "there": 0}
+    report: dict[str, Any] = {"failure": "", "carried": 0, "there": 0, "lost": 0}
     try:
-        promote(arguments, report)
+        promote(arguments, report, progress)
     except (Failure, MlflowException, OSError) as error:
         words, place = str(error), str(arguments.source)
         report["failure"] = words.replace(place, arguments.called or place)[:2000]
     print(json.dumps(report))
-    return 1 if report["failure"] else 0
+    return 1 if report["failure"] or report["lost"] else 0

@@ -1,0 +1,50 @@
+"""Run the module `program`; show how far it is, where the program tells that."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+MOST = 7 * 24 * 3600  # seconds that a program may take, far beyond any
+EVERY = 10  # seconds between two looks; the first come sooner, for what is soon done
+
+
+class ActionModule(ActionBase):
+    """With O(progress), the program runs by itself on the host, and is looked at until it ends."""
+
+    _supports_async = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        """Run it; return what the module does."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        file = self._task.args.get("progress")
+        if not file:
+            result.update(self._execute_module("ops.mlflow.program", task_vars=task_vars))
+            return result
+        self._task.async_val = MOST
+        started = self._execute_module("ops.mlflow.program", task_vars=task_vars, wrap_async=True)
+        if not (job := started.get("ansible_job_id")):
+            return {**result, **started}
+        said, pause = "", 1
+        while not (found := self._status(job, "status", task_vars)).get("finished"):
+            time.sleep(pause)
+            pause = min(2 * pause, EVERY)
+            line = self._low_level_execute_command(f"tail -n 1 {shlex.quote(file)}")["stdout"]
+            if line.strip() and line != said:
+                said = line
+                Display().display(f"{(task_vars or {})['inventory_hostname']}: {line.strip()}")
+        self._status(job, "cleanup", task_vars)
+        for name in ("ansible_job_id", "results_file", "started", "finished"):
+            found.pop(name, None)
+        return {**result, **found}
+
+    def _status(self, job: str, mode: str, task_vars: Any) -> dict[str, Any]:
+        directory = self.get_shell_option("async_dir", default="~/.ansible_async")
+        return dict(self._execute_module(
+            "ansible.legacy.async_status", task_vars=task_vars,
+            module_args={"jid": job, "mode": mode, "_async_dir": directory},
+        ))  # fmt: skip
