@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from file_stores import damaged
 
 from mlflow_ops.promote import as_owner
+from mlflow_ops.promote.store import Damaged, Left, Store, normal
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,10 +87,13 @@ def test_an_archive_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.M
 def test_names_in_a_store_are_text_of_one_line(tmp_path: Path) -> None:
     """They stand in the last words of the playbook, for people, or in those it fails with."""
     names = ["0/lïnk", "0/a\n  next  sudo sh b", "0/\x1b]0;c\x07\x9b2J"]
-    report = {"failure": f"No {names[1]}{names[2]}", "carried": 0, "links": names}
+    report = {"failure": f"No {names[1]}{names[2]}", "carried": 0, "lost": 0,
+              "named": names, "renames": names[1:]}  # fmt: skip
     role = ROOT / "roles/mlflow_promote"
     *_, fail = yaml.safe_load((role / "tasks/carry.yml").read_text())
-    words = "{{ [mlflow_promote_links, ansible_failed_result.msg] | to_json }}"
+    words = (
+        "{{ [mlflow_promote_named + mlflow_promote_renames, ansible_failed_result.msg] | to_json }}"
+    )
     show = {
         "hosts": "localhost", "connection": "local", "gather_facts": False,
         "vars_files": [f"{role}/defaults/main.yml", f"{role}/vars/main.yml"],
@@ -102,7 +108,7 @@ def test_names_in_a_store_are_text_of_one_line(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, check=True,
     )  # fmt: skip
     links, failure = json.loads((tmp_path / "words").read_text())
-    assert links == ["0/lïnk", "0/a?  next  sudo sh b", "0/?]0;c??2J"]
+    assert links == ["0/lïnk", *2 * ["0/a?  next  sudo sh b", "0/?]0;c??2J"]]
     assert failure.splitlines()[0] == "No 0/a next sudo sh b0/?]0;c??2J"
 
 
@@ -159,3 +165,134 @@ def test_who_logs_in(tmp_path: Path) -> None:
         assert options.get("--username", "") == username, case
         assert (on_input or options.get("--password-file", "")) == password, case
         assert not on_input or on_input not in command, case
+
+
+# A store ------------------------------------------------------------------------------------------
+
+
+def opened(root: Path, artifacts: Path | None = None) -> tuple[Store, Left]:
+    left = Left(root)
+    return Store(root, left, artifacts), left
+
+
+def test_a_damaged_file_costs_no_more_than_its_run(tmp_path: Path) -> None:
+    """And it is named, whatever is wrong with it."""
+    sick = damaged(tmp_path)
+    store, left = opened(sick.root, tmp_path / "mlartifacts")
+    heads = {head.key: head for experiment in store.experiments for head in experiment.runs}
+    bodies = {}
+    for key, head in heads.items():
+        try:
+            bodies[key] = store.body(head)
+        except Damaged as error:
+            left.add("runs", error.path, error.why)
+    assert len(bodies) == sick.carried and left.counts["runs"] == sick.left
+    for name in sick.named:
+        if "copy" not in name and "of its" not in name and "they are at" not in name:
+            assert any(name in one for one in left.named) or "acc (1)" in name, name
+    whole = {name: bodies[key] for name, key in sick.runs.items() if key in bodies}
+    assert [normal(value.value) for value in whole["minus zero"].metrics][1:] == ["0.0"]
+    assert whole["größe"].params == {"größe": "学習率"}
+    python2 = heads[sick.runs["python 2"]]
+    assert (python2.name, python2.status, python2.end) == ("python 2", "RUNNING", 0)
+    assert heads[sick.runs["no name"]].name == ""
+
+
+def test_where_artifacts_are(tmp_path: Path) -> None:
+    """In the run's folder, wherever the store was; or where a server kept them; or not here."""
+    sick = damaged(tmp_path)
+    kept = tmp_path / "mlartifacts"
+    store, _ = opened(sick.root, kept)
+    folder = {name: sick.root / "1" / key for name, key in sick.runs.items()}
+    own = folder["hash"]
+    for uri in (
+        "file:///somewhere/mlruns/1/{}/artifacts", "/somewhere/mlruns/1/{}/artifacts",
+        "./mlruns/1/{}/artifacts", "C:\\Users\\ada\\mlruns\\1\\{}\\artifacts",
+        "file:///C:/Users/ada%20b/mlruns/1/{}/artifacts", "file:///other/name/1/{}/artifacts",
+    ):  # fmt: skip
+        assert store.place(own, uri.format(own.name)) == own / "artifacts", uri
+    served = folder["served"]
+    uri = f"mlflow-artifacts:/1/{served.name}/artifacts"
+    assert store.place(served, uri) == kept / f"1/{served.name}/artifacts"
+    assert opened(sick.root)[0].place(served, uri) is None
+    away = folder["elsewhere"]
+    for uri in (f"s3://bucket/ml/1/{away.name}/artifacts", f"file:///data/1/{away.name}/artifacts",
+                f"dbfs:/ml/1/{away.name}/artifacts"):  # fmt: skip
+        assert store.place(away, uri) is None, uri
+    (kept / f"ml/1/{away.name}/artifacts").mkdir(parents=True)  # a copy of the bucket
+    found = store.place(away, f"s3://bucket/ml/1/{away.name}/artifacts")
+    assert found == kept / f"ml/1/{away.name}/artifacts"
+    for trick in ("mlflow-artifacts:/../../etc/artifacts", "s3://b/../../../etc/passwd"):
+        place = store.place(away, trick)
+        assert place is None or place.is_relative_to(kept) or place.is_relative_to(away)
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    """Whether a file, a directory or a whole part of a run is in its place."""
+    sick = damaged(tmp_path)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    run = sick.root / "1" / sick.runs["conflict"]
+    (run / "params/link").symlink_to(outside / "secret")
+    (run / "tags").rmdir()
+    (run / "tags").symlink_to(outside)
+    (sick.root / "4").symlink_to(outside)
+    (run / "artifacts/link").symlink_to(outside)
+    store, left = opened(sick.root)
+    [head] = [one for one in store.experiments[0].runs if one.key == run.name]
+    body = store.body(head)
+    assert "secret" not in str(body) and not store.files(run / "artifacts")
+    assert left.counts["links, pipes and the like"] == 4
+
+
+def test_who_wrote_meanwhile_is_seen(tmp_path: Path) -> None:
+    """A value more, a file more, a run more, or one of another time."""
+    sick = damaged(tmp_path)
+    run = sick.root / "1" / sick.runs["conflict"]
+    store, _ = opened(sick.root)
+    assert store.stamps() == store.before
+    for change in (
+        lambda: (run / "params/new").write_text("x"),
+        lambda: (run / "metrics/acc").write_text("1700000000000 0.7 0\n"),
+        lambda: (sick.root / "1" / ("f" * 32)).mkdir(),
+    ):
+        before = store.stamps()
+        change()
+        assert store.stamps() != before
+
+
+def test_a_registry_is_read(tmp_path: Path) -> None:
+    """Names, versions in their order, aliases, tags; what was deleted is not one of them."""
+    sick = damaged(tmp_path)
+    model = sick.root / "models/iris"
+    for number, stage in ((10, "Production"), (9, "None"), (8, "Deleted_Internal")):
+        folder = model / f"version-{number}"
+        (folder / "tags").mkdir(parents=True)
+        (folder / "meta.yaml").write_text(
+            f"creation_timestamp: 17\ncurrent_stage: {stage}\ndescription: null\nname: iris\n"
+            f"run_id: {sick.runs['hash']}\nsource: models:/m-1\nversion: {number}\n"
+        )
+    (model / "aliases").mkdir()
+    (model / "aliases/champion").write_text("9")
+    (model / "meta.yaml").write_text("name: iris\ndescription: of flowers\n")
+    copy = model / "version-11"
+    copy.mkdir()
+    (copy / "meta.yaml").write_text((model / "version-9/meta.yaml").read_text())
+    store, left = opened(sick.root)
+    [iris] = store.registered
+    assert (iris.name, iris.description, iris.aliases) == ("iris", "of flowers", {"champion": 9})
+    assert [(one.number, one.stage) for one in iris.versions] == [(9, "None"), (10, "Production")]
+    assert left.counts["deleted model versions"] == 1
+    assert any("models/iris/version-11/meta.yaml: it is of version 9" in one for one in left.named)
+
+
+def test_two_promotions_do_not_meet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each would carry every run once."""
+    lock = tmp_path / "lock"
+    held = as_owner.alone(lock)
+    with pytest.raises(SystemExit):
+        as_owner.alone(lock)
+    assert "Another promotion is at work" in json.loads(capsys.readouterr().out)["failure"]
+    os.close(held)
+    os.close(as_owner.alone(lock))

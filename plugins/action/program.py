@@ -25,8 +25,13 @@ class ActionModule(ActionBase):
         if not file:
             result.update(self._execute_module("ops.mlflow.program", task_vars=task_vars))
             return result
-        self._task.async_val = MOST
-        started = self._execute_module("ops.mlflow.program", task_vars=task_vars, wrap_async=True)
+        limit, self._task.async_val = self._task.async_val, MOST
+        try:
+            started = self._execute_module(
+                "ops.mlflow.program", task_vars=task_vars, wrap_async=True
+            )
+        finally:
+            self._task.async_val = limit  # of a task with one, Ansible itself would look
         if not (job := started.get("ansible_job_id")):
             return {**result, **started}
         said, pause = "", 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from file_stores import FOUND, Damaged, check, damaged, unpacked
 
 # Nothing in it has to do with the release of Debian.
 HOSTS = "debian12-server"
@@ -42,7 +43,13 @@ with mlflow.start_run(run_name="sweep") as parent:
         mlflow.log_metric("diverged/nan", math.nan, step=7)
         mlflow.log_text("gentoo", "notes/a b.txt")
         model = LogisticRegression(C=0.1).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
-        mlflow.sklearn.log_model(model, name="models", pip_requirements=["scikit-learn"])
+        for _ in range(2):
+            mlflow.sklearn.log_model(
+                model, name="models", pip_requirements=["scikit-learn"], registered_model_name=name
+            )
+client.delete_model_version(name, "1")
+client.set_registered_model_alias(name, "champion", "2")
+client.set_model_version_tag(name, "2", "checked", "yes")
 mlflow.set_experiment("Default")
 with mlflow.start_run(run_name="first try"):
     mlflow.set_tag("why", "to see")
@@ -60,11 +67,17 @@ def promoted(old):
     [run] = client.search_runs(where, f"tags.`promote.source_run_id` = '{old}'")
     return run
 run, parent = promoted(truth["run"]), promoted(truth["parent"])
-uri = f"runs:/{run.info.run_id}/models"
+[version] = client.search_model_versions(f"name = '{name}'")
+champion = client.get_model_version_by_alias(name, "champion")
 losses = client.get_metric_history(run.info.run_id, "loss")
 [diverged] = client.get_metric_history(run.info.run_id, "diverged/nan")
 print(json.dumps({
-    "says": mlflow.sklearn.load_model(uri).predict_proba([[0.3], [1.7]]).tolist(),
+    "says": [
+        mlflow.sklearn.load_model(uri).predict_proba([[0.3], [1.7]]).tolist()
+        for uri in (f"runs:/{run.info.run_id}/models", f"models:/{name}@champion")
+    ],
+    "version": [version.version, champion.version, version.tags["checked"]],
+    "its run": version.run_id == run.info.run_id,
     "steps": [(metric.step, metric.timestamp) for metric in losses],
     "nan": [str(diverged.value), diverged.step],
     "note": mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes/a b.txt"),
@@ -90,6 +103,7 @@ def fingerprint(ssh: Run) -> str:
 def truth(ssh: Run) -> Iterator[dict[str, Any]]:
     """A store in ada's home, and what is in it; afterwards the server does not show it any more."""
     yield python(ssh, LOCAL, TRAIN)
+    ssh("rm -rf ~/mlruns ~/herons")
     python(
         ssh,
         SERVER,
@@ -100,11 +114,11 @@ for experiment in client.search_experiments():
     for run in client.search_runs([experiment.experiment_id]):
         if "promote.source_run_id" in run.data.tags:
             client.delete_run(run.info.run_id)
-    if experiment.name.startswith({PENGUINS, OWLS, HERONS}):
+    if experiment.name.startswith({PENGUINS, OWLS, HERONS, "damaged-"}):
         client.delete_experiment(experiment.experiment_id)
+client.delete_registered_model("{PENGUINS}")
 print(0)""",
     )
-    ssh("rm -rf ~/mlruns ~/herons")
     ssh("sudo rm -rf /etc/canary", user="ops")
 
 
@@ -160,13 +174,16 @@ def test_what_cannot_be_sent_is_sent_later(
     assert "runs carried" in said
     said = promote()
     assert "changed=1" in said
-    for count in ("experiments 2 2", "runs 3 3", "params 101 101", "models 1 1"):
+    for count in ("experiments 2 2", "runs 3 3", "params 101 101", "models 2 2",
+                  "registered models 1 1", "model versions 1 1"):  # fmt: skip
         assert count in said
 
 
 def test_all_of_it_is_there_as_it_was(ssh: Run, truth: dict[str, Any]) -> None:
-    assert python(ssh, SERVER, f"truth = {truth}\n{LOOK}") == {
-        "says": truth["says"],
+    assert python(ssh, SERVER, f"truth, name = {truth}, '{PENGUINS}'\n{LOOK}") == {
+        "says": [truth["says"], truth["says"]],
+        "version": ["2", "2", "yes"],
+        "its run": True,
         "steps": [[step, 1700000000000 + step] for step in range(1500)],
         "nan": ["nan", 7],
         "note": "gentoo",
@@ -204,7 +221,7 @@ for name in ("whole", "half"):
     with mlflow.start_run(run_name=name) as run:
         mlflow.log_param("kept", 1)
         mlflow.log_metric("kept", 1)
-        mlflow.log_text("of-ada", "notes/kept.txt")
+        mlflow.log_text("{name}-of-ada", "notes/kept.txt")
 print(json.dumps(run.info.experiment_id))
 """
 TRAPS = """
@@ -239,15 +256,59 @@ def test_what_a_store_links_to_is_not_carried(
         packed = base64.b64decode(ssh("tar -C ~ -cz herons | base64"))
         subprocess.run(["tar", "-C", tmp_path, "-xz"], input=packed, check=True)
         source = str(tmp_path / "herons")
-    said = promote(mlflow_promote_source=source, mlflow_promote_source_host=where)
+    said = promote(
+        mlflow_promote_source=source, mlflow_promote_source_host=where,
+        mlflow_promote_incomplete="true",
+    )  # fmt: skip
     assert "2 runs carried" in said
     assert f"links, pipes and the like: {len(links)}" in said
     for link in links:
         assert f"{experiment}{link[1:]}" in said
     assert ssh("sudo grep -rl of-root /var/lib/mlflow || true", user="ops") == ""
-    kept = ssh("sudo grep -rl of-ada /var/lib/mlflow/artifacts_local", user="ops").split()
-    assert [Path(file).name for file in kept] == ["kept.txt"] * (1 + bool(where))
+    mark = f"{HERONS}{where}-of-ada"
+    kept = ssh(f"sudo grep -rl {mark} /var/lib/mlflow/artifacts_local", user="ops").split()
+    assert [Path(file).name for file in kept] == ["kept.txt"]
     ssh("rm -r ~/herons")
+
+
+@pytest.fixture(scope="module")
+def sick(ssh: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Damaged]:
+    """A store with all that is known to go wrong, in ada's home."""
+    above = tmp_path_factory.mktemp("sick")
+    store = damaged(above)
+    ssh(unpacked(above, "sick"))
+    yield store
+    ssh("rm -r ~/sick")
+
+
+def test_what_can_be_carried_is(
+    ssh: Run, truth: dict[str, Any], sick: Damaged, playbook: Callable[..., list[str]],
+    promote: Callable[..., str],
+) -> None:  # fmt: skip
+    """What cannot is counted, named and in the exit; when it is mended, the same goes on."""
+    source = {"mlflow_promote_source": "/home/ada/sick/mlruns"}
+    done = subprocess.run(
+        playbook(PROMOTE, user="ops", **source), capture_output=True, text=True, timeout=600,
+        check=False,
+    )  # fmt: skip
+    said = " ".join(done.stdout.split())
+    assert f"{sick.carried} runs carried" in said and f"runs: {sick.left}" in said, said
+    for name in sick.named:
+        assert name in said, name
+    assert done.returncode == 2
+    assert "things are not on the server; they are named above" in said
+    assert "links" not in said
+
+    check(python(ssh, SERVER, f"truth = {sick.runs}\n{FOUND}"), sick)
+
+    mended = sick.runs["empty metric"]
+    ssh(f"echo 1700000000000 0.1 0 > ~/sick/mlruns/1/{mended}/metrics/loss")
+    said = promote(**source, mlflow_promote_incomplete="true")
+    assert f"1 runs carried, {sick.carried} were there already" in said
+    assert f"runs: {sick.left - 1}" in said
+    said = promote(**source, mlflow_promote_incomplete="true")
+    assert f"0 runs carried, {sick.carried + 1} were there already" in said
+    assert "changed=0" in said
 
 
 def test_bad_sources_and_servers_are_refused(ssh: Run, refused: Callable[..., str]) -> None:

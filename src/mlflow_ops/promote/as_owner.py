@@ -46,9 +46,9 @@ def refuse(words: str) -> NoReturn:
     sys.exit(1)
 
 
-def alone() -> int:
+def alone(file: Path = LOCK) -> int:
     """Return a lock that is held until this process ends: two would carry each run twice."""
-    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -161,6 +161,8 @@ def prepare(options: argparse.Namespace) -> tuple[pwd.struct_passwd, list[str]]:
             mount(descriptor, ROOM / "artifacts")
     if artifacts:
         told += ["--artifacts", str(ROOM / "artifacts")]
+    if options.artifacts:
+        told += ["--all-artifacts"]
     for directory in theirs:
         os.chown(directory, account.pw_uid, account.pw_gid)
     return account, told

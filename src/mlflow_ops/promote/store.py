@@ -263,12 +263,17 @@ class Store:
     Attributes:
         left: what is not carried, as far as it was found.
         artifacts: where the artifacts are that a server kept, or None.
+        all_artifacts: whether somebody said so: a run that has none there has none.
         experiments: with the runs and logged models that can be read.
         registered: the registry.
     """
 
-    def __init__(self, root: Path, artifacts: Path | None, left: Left, name: str = "") -> None:
-        self.root, self.artifacts, self.left = root, artifacts, left
+    def __init__(
+        self, root: Path, left: Left, artifacts: Path | None = None,
+        *, all_artifacts: bool = False, name: str = "",
+    ) -> None:  # fmt: skip
+        self.root, self.left = root, left
+        self.artifacts, self.all_artifacts = artifacts, all_artifacts
         self.names = {"mlruns", root.name, name}  # what its directory was called
         self.experiments: list[Experiment] = []
         self.registered: list[Registered] = []
@@ -294,6 +299,9 @@ class Store:
         What is neither is counted. Raises Damaged where it cannot be read.
         """
         folders, files = [], []
+        if directory.is_symlink():
+            self._special(directory)
+            return [], []
         try:
             with os.scandir(directory) as found:
                 for entry in found:
@@ -316,6 +324,9 @@ class Store:
     def files(self, directory: Path) -> dict[str, int]:
         """Return the files below a directory: path from there, size in bytes. Raises Damaged."""
         found: dict[str, int] = {}
+        if directory.is_symlink():
+            self._special(directory)
+            return found
         todo = [directory]
         while todo:
             here = todo.pop()
@@ -541,7 +552,9 @@ class Store:
         if own.is_dir() and any(own.iterdir()):  # somebody brought them
             return own
         # A server makes a directory with the first artifact.
-        return None if self.artifacts is None else self.artifacts.joinpath(*ours)
+        if self.artifacts and (self.all_artifacts or urlsplit(uri).scheme == "mlflow-artifacts"):
+            return self.artifacts.joinpath(*ours)
+        return None
 
     # the registry
 

@@ -1,0 +1,215 @@
+"""What is sent of a run: as much of it as the server takes, under names that it keeps.
+
+What it does not take is counted and named (store.Left).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils import validation
+
+from .store import Body, Head, Model, Point, Store, Value, normal
+
+# What one request may hold: MLflow's own limits, and of its 1 MB what JSON's marks leave.
+MAX_METRICS, MAX_PARAMS, MAX_TAGS, MAX_ENTITIES, MAX_BYTES = 1000, 100, 100, 1000, 800_000
+
+
+def kept_name(path: str) -> str:
+    """Return the name under which the server keeps a file.
+
+    MLflow decodes names again and again and refuses `#` (validate_path_is_safe), and its clients
+    cut a name at `?`. So does its own `log_image` write `+` and `~` now, where it had `%` and `#`.
+    """
+    if unquote(path) == path and not re.search(r"[#?\\\x00-\x1f\x7f]", path):
+        return path
+    path = path.replace("%", "+") if unquote(path) != path else path
+    return re.sub(r"[?\\\x00-\x1f\x7f]", "_", path.replace("#", "~"))
+
+
+def shortened(key: str, text: str, most: int) -> str:
+    """Return a value as long as the server takes it: of a list of MLflow's the newest entries."""
+    if len(text) > most and key == "mlflow.log-model.history":
+        with suppress(ValueError, TypeError):
+            entries = json.loads(text)
+            while len(text) > most and entries:
+                text = json.dumps(entries := entries[1:])
+    return text[:most]
+
+
+def batched(entities: Iterable[Metric | Param | RunTag]) -> Iterator[dict[str, list[Any]]]:
+    """Yield arguments of log_batch, each of them no more than one request may hold."""
+    kinds = {Metric: ("metrics", MAX_METRICS), Param: ("params", MAX_PARAMS),
+             RunTag: ("tags", MAX_TAGS)}  # fmt: skip
+    batch: dict[str, list[Any]] = defaultdict(list)
+    size = 0
+    for entity in entities:
+        kind, most = kinds[type(entity)]
+        weight = len(json.dumps([entity.key, str(entity.value)])) + 80
+        full = len(batch[kind]) == most or sum(map(len, batch.values())) == MAX_ENTITIES
+        if full or size + weight > MAX_BYTES:
+            yield dict(batch)
+            batch, size = defaultdict(list), 0
+        batch[kind].append(entity)
+        size += weight
+    if any(batch.values()):
+        yield dict(batch)
+
+
+@dataclass
+class Content:
+    """What there is of a run or model, at one of the two ends."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: set[Point] = field(default_factory=set)
+    datasets: set[tuple[str, str]] = field(default_factory=set)
+    models: set[str] = field(default_factory=set)  # by their ids in the source
+    artifacts: dict[str, int] = field(default_factory=dict)  # the models' included; bytes
+
+    def counts(self) -> Counter[str]:
+        """Return how many of each, for people and for the mark of a finished run."""
+        return Counter(
+            {
+                "params": len(self.params),
+                "tags": len(self.tags),
+                "metric values": len(self.metrics),
+                "datasets": len(self.datasets),
+                "models": len(self.models),
+                "artifacts": len(self.artifacts),
+                "artifact bytes": sum(self.artifacts.values()),
+            }
+        )
+
+    def missing(self, there: Content) -> list[str]:
+        """Return what of this is not in `there`, or is different in it."""
+        pairs = {
+            "params": (self.params.items(), there.params.items()),
+            "tags": (self.tags.items(), there.tags.items()),
+            "metric values": (self.metrics, there.metrics),
+            "datasets": (self.datasets, there.datasets),
+            "models": (self.models, there.models),
+            "artifacts": (self.artifacts.items(), there.artifacts.items()),
+        }
+        lost = {name: set(mine) - set(theirs) for name, (mine, theirs) in pairs.items()}
+        return [f"{len(items)} {name}" for name, items in lost.items() if items]
+
+
+@dataclass
+class Parcel:
+    """A run with its logged models, or a logged model alone, as it is to be sent.
+
+    Attributes:
+        files: by the id of the model, '' for the run: name on the server, and the file.
+        twins: of values that were logged for a model as well: the model, and its dataset.
+    """
+
+    head: Head | None
+    body: Body
+    models: list[Model]
+    files: dict[str, dict[str, Path]] = field(default_factory=dict)
+    twins: dict[tuple[str, int, str], tuple[str, list[str]]] = field(default_factory=dict)
+    content: Content = field(default_factory=Content)
+
+
+def point(metric: Metric | Value) -> Point:
+    """Return what makes a metric's value one and the same."""
+    return metric.key, metric.timestamp, metric.step, normal(metric.value)
+
+
+class Packer:
+    """Makes parcels: what of a store the server takes, and what not is counted."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.left = store, store.left
+
+    def pack(self, head: Head | None, models: list[Model]) -> Parcel:
+        """Return a run with its models, or a model without a run. Raises Damaged."""
+        body = self.store.body(head) if head else Body({}, {}, [], [], [], [])
+        parcel = Parcel(head, body, models)
+        if head:
+            body.params = self.fitting(
+                body.params, head.folder / "params", validation.MAX_PARAM_VAL_LENGTH
+            )
+            body.tags = self.fitting(body.tags, head.folder / "tags", validation.MAX_TAG_VAL_LENGTH)
+            body.tags.pop("mlflow.runName", None)  # it is the run's name
+            valid = {key for key in {value.key for value in body.metrics}
+                     if self._valid(key, head.folder / "metrics" / key)}  # fmt: skip
+            body.metrics = [value for value in body.metrics if value.key in valid]
+            parcel.files[""] = self._files(head.folder, head.artifact_uri, self._says_model(body))
+        for model in models:
+            parcel.files[model.key] = self._files(model.folder, model.location, expected=True)
+            for _, value, (run, *rest) in self.store.values(model.folder / "metrics"):
+                if head and run == head.key:
+                    key = value.key, value.timestamp, normal(value.value)
+                    parcel.twins[key] = (model.key, rest)
+        parcel.content = Content(
+            params=body.params, tags=body.tags, metrics={point(value) for value in body.metrics},
+            datasets={(one.dataset["name"], one.dataset["digest"]) for one in body.inputs},
+            models={model.key for model in models},
+            artifacts={
+                f"{model}:{name}" if model else name: file.lstat().st_size
+                for model, files in parcel.files.items() for name, file in files.items()
+            },
+        )  # fmt: skip
+        return parcel
+
+    def _says_model(self, body: Body) -> bool:
+        return "mlflow.log-model.history" in body.tags and not body.made
+
+    def _valid(self, key: str, file: Path) -> bool:
+        try:
+            validation._validate_metric_name(key)
+        except MlflowException:
+            self.left.add("names that MLflow refuses", file, "no param, metric or tag may have it")
+            return False
+        return True
+
+    def fitting(self, texts: dict[str, str], directory: Path, most: int) -> dict[str, str]:
+        """Return params or tags as far as the server takes them."""
+        kept = {}
+        for key, text in texts.items():
+            if not self._valid(key, directory / key):
+                continue
+            kept[key] = shortened(key, text, most)
+            if kept[key] != text:
+                self.left.add(
+                    "parts of long values",
+                    directory / key,
+                    f"{len(kept[key])} of its {len(text)} characters are carried",
+                )
+        return kept
+
+    def _files(self, folder: Path, uri: str, expected: bool) -> dict[str, Path]:
+        """Return a run's or model's files by the names that they get, no two of them equal."""
+        place = self.store.place(folder, uri)
+        if place is None:
+            self.left.add("artifacts that are elsewhere", folder, f"they are at {uri}")
+            return {}
+        files: dict[str, Path] = {}
+        if not place.is_symlink():
+            # What keeps its name comes first, so that nothing takes it.
+            for name in sorted(self.store.files(place), key=lambda name: kept_name(name) != name):
+                kept = wanted = kept_name(name)
+                count = 1
+                while kept in files:
+                    count += 1
+                    path = PurePosixPath(wanted)
+                    kept = str(path.with_name(f"{path.stem}~{count}{path.suffix}"))
+                if kept != name:
+                    self.store.left.renamed(place / name, kept)
+                files[kept] = place / name
+        if not files and (expected or place != folder / "artifacts"):
+            kind = "artifacts that are not there" if expected else "runs without artifacts"
+            self.left.add(kind, folder, f"{place} holds none")
+        return files
