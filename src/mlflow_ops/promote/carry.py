@@ -85,7 +85,6 @@ SOURCE_VERSION = "promote.source_version"
 FILLER = "promote.filler"  # a version that holds a number only, and is removed at once
 # The counts of a run, written with the last of it, and taken back when it is not all there.
 CONTENT = "promote.content"
-OWN_TAGS = {SOURCE_RUN, CONTENT}
 
 THREADS = 4  # more wait for the server
 TOGETHER = 100  # runs that are read back in one request
@@ -180,9 +179,25 @@ class Promotion:
                 self.marks[old] = run.data.tags.get(CONTENT, ""), run.info.status != "RUNNING"
         self._unique_names()
         self._aim({experiment.name: experiment for experiment in everything}, homes)
+        self._models()
+
+    def _models(self) -> None:
+        """Find which run made each model, which measured it, and which models others name."""
+        heads = {head.key: head for one in self.store.experiments for head in one.runs}
         for experiment in self.store.experiments:
             for model in experiment.models:
                 self.models[model.run].append(model)
+                try:
+                    for _, value, (run, *dataset) in self.store.values(model.folder / "metrics"):
+                        of = value.key, value.timestamp, normal(value.value)
+                        self.packer.twins[run][of] = model.key, dataset
+                        if run in heads and run != model.run:
+                            heads[run].after.add(model.key)
+                except Damaged as error:
+                    self.left.add("metrics of models", error.path, error.why)
+        self.needed = {name for head in heads.values() for name in head.after}
+        for registered in self.store.registered:
+            self.needed |= {self._model_of(version) for version in registered.versions}
 
     def _unique_names(self) -> None:
         """Give experiments of one name two: a server has no two of one."""
@@ -341,6 +356,9 @@ class Promotion:
         self.began = True
         try:
             self._send(parcel, mark)
+        except Damaged as error:
+            self.left.add(kind, error.path, error.why)
+            return None
         except (MlflowException, OSError) as error:
             self._refused(kind, folder, error)
             if status_of(error) == FORBIDDEN and head and head.key not in self.ids:
@@ -363,11 +381,9 @@ class Promotion:
         self.left.add(kind, folder, f"the server refuses it: {words}")
 
     def _know(self, head: Head, models: list[Model]) -> None:
-        """Find the new ids of the models of a run that was there: the registry names them."""
-        wanted = {self._model_of(version) for one in self.store.registered
-                  for version in one.versions}  # fmt: skip
+        """Find the new ids of the models of a run that was there, where others name them."""
         for model in models:
-            if model.key in wanted and (found := self._find_model(model, head.experiment)):
+            if model.key in self.needed and (found := self._find_model(model, head.experiment)):
                 self.ids[model.key] = found.model_id
 
     def _send(self, parcel: Parcel, mark: str) -> None:
@@ -430,11 +446,17 @@ class Promotion:
         if not made:
             made = self.server.create_logged_model(
                 experiment, name=model.name, source_run_id=run or None,
-                params=self.store.texts(model.folder / "params"), model_type=model.kind or None,
-                tags={**self.store.texts(model.folder / "tags"), SOURCE_MODEL: model.key},
+                params=self._texts(model, "params", validation.MAX_PARAM_VAL_LENGTH),
+                model_type=model.kind or None,
+                tags={**self._texts(model, "tags", validation.MAX_TAG_VAL_LENGTH),
+                      SOURCE_MODEL: model.key},
             )  # fmt: skip
         self.ids[model.key] = made.model_id
         self.places[made.model_id] = made.artifact_location
+
+    def _texts(self, model: Model, part: str, most: int) -> dict[str, str]:
+        directory = model.folder / part
+        return self.packer.fitting(self.store.texts(directory), directory, most)
 
     def _log_inputs(self, body: Body, new: str, known: Run | None) -> None:
         """Send datasets and the models that went in and came out, those that are not there."""
@@ -469,8 +491,8 @@ class Promotion:
         model, dataset = parcel.twins.get(
             (value.key, value.timestamp, normal(value.value)), ("", [])
         )
-        extra = {"model_id": self.ids[model]} if model else {}
-        if len(dataset) == 2:
+        extra = {"model_id": self.ids[model]} if model in self.ids else {}
+        if extra and len(dataset) == 2:
             extra |= {"dataset_name": dataset[0], "dataset_digest": dataset[1]}
         return Metric(value.key, value.value, value.timestamp, value.step, **extra)
 

@@ -128,15 +128,21 @@ def point(metric: Metric | Value) -> Point:
 
 
 class Packer:
-    """Makes parcels: what of a store the server takes, and what not is counted."""
+    """Makes parcels: what of a store the server takes, and what not is counted.
+
+    Attributes:
+        twins: by run, of values that were logged for a model as well: the model, and its dataset.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store, self.left = store, store.left
+        self.twins: dict[str, dict[tuple[str, int, str], tuple[str, list[str]]]]
+        self.twins = defaultdict(dict)
 
     def pack(self, head: Head | None, models: list[Model]) -> Parcel:
         """Return a run with its models, or a model without a run. Raises Damaged."""
         body = self.store.body(head) if head else Body({}, {}, [], [], [], [])
-        parcel = Parcel(head, body, models)
+        parcel = Parcel(head, body, models, twins=self.twins.get(head.key, {}) if head else {})
         if head:
             body.params = self.fitting(
                 body.params, head.folder / "params", validation.MAX_PARAM_VAL_LENGTH
@@ -149,10 +155,6 @@ class Packer:
             parcel.files[""] = self._files(head.folder, head.artifact_uri, self._says_model(body))
         for model in models:
             parcel.files[model.key] = self._files(model.folder, model.location, expected=True)
-            for _, value, (run, *rest) in self.store.values(model.folder / "metrics"):
-                if head and run == head.key:
-                    key = value.key, value.timestamp, normal(value.value)
-                    parcel.twins[key] = (model.key, rest)
         parcel.content = Content(
             params=body.params, tags=body.tags, metrics={point(value) for value in body.metrics},
             datasets={(one.dataset["name"], one.dataset["digest"]) for one in body.inputs},

@@ -508,7 +508,10 @@ class Store:
                 continue
             dataset = folder.parent / "datasets" / Path(key).name
             if dataset not in self._datasets:
-                self._datasets[dataset] = meta_of(dataset / META)
+                found = meta_of(dataset / META)
+                if not found.get("name") or not found.get("digest"):
+                    raise Damaged(dataset / META, "it has no name, or no digest")
+                self._datasets[dataset] = found
             tags = meta.get("tags") or {}
             inputs.append(Input(self._datasets[dataset], tags if isinstance(tags, dict) else {}))
         return inputs, used
