@@ -86,6 +86,10 @@ FILLER = "promote.filler"  # a version that holds a number only, and is removed 
 # The counts of a run, written with the last of it, and taken back when it is not all there.
 CONTENT = "promote.content"
 
+# A server makes a name up for a run that has none. Spaces are the nearest to none; of these, which do
+# not break, MLflow's pages make a link that has a width, and can be clicked.
+NO_NAME = "\u00a0" * 8
+
 THREADS = 4  # more wait for the server
 TOGETHER = 100  # runs that are read back in one request
 EVERY = 10.0  # seconds between two lines of progress
@@ -425,9 +429,8 @@ class Promotion:
         tags = {SOURCE_RUN: head.key}
         if user := body.tags.get("mlflow.user") or head.user:
             tags["mlflow.user"] = user
-        # A server makes a name up for a run that has none; a space is the nearest to none.
         created = self.server.create_run(
-            experiment, start_time=head.start, run_name=head.name or " ", tags=tags
+            experiment, start_time=head.start, run_name=head.name or NO_NAME, tags=tags
         )
         self.ids[head.key] = created.info.run_id
         self.places[created.info.run_id] = created.info.artifact_uri
