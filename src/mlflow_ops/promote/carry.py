@@ -86,8 +86,8 @@ FILLER = "promote.filler"  # a version that holds a number only, and is removed 
 # The counts of a run, written with the last of it, and taken back when it is not all there.
 CONTENT = "promote.content"
 
-# A server makes a name up for a run that has none. Spaces are the nearest to none; of these, which do
-# not break, MLflow's pages make a link that has a width, and can be clicked.
+# A server makes a name up for a run that has none. Spaces are the nearest to none; of these, which
+# do not break, MLflow's pages make a link that has a width, and can be clicked.
 NO_NAME = "\u00a0" * 8
 
 THREADS = 4  # more wait for the server
