@@ -833,6 +833,40 @@ VERSIONS_MARK = Statement(
     "SELECT count(*), max(last_updated_time) FROM model_versions", table="model_versions"
 )
 
+# Where a project's store has its artifacts: local_store.py ----------------------------------------
+
+
+def _addresses(
+    table: str, column: str, since: str = "", only: str = ""
+) -> tuple[Statement, Statement]:
+    """Return how to ask for a column's addresses that only a server resolves, and change one."""
+    return (
+        Statement(
+            f"SELECT DISTINCT {column} FROM {table}"  # noqa: S608 no input
+            f" WHERE {column} LIKE 'mlflow-artifacts:/%'{only}",
+            table=table, since=since,
+        ),
+        Statement(
+            f"UPDATE {table} SET {column} = ? WHERE {column} = ?{only}",  # noqa: S608
+            table=table, since=since,
+        ),
+    )  # fmt: skip
+
+
+EXPERIMENTS_PROXIED = Statement(
+    "SELECT experiment_id, name FROM experiments"
+    " WHERE artifact_location LIKE 'mlflow-artifacts:/%' ORDER BY 1",
+    table="experiments",
+)
+ADDRESSES = (
+    _addresses("experiments", "artifact_location"),
+    _addresses("runs", "artifact_uri"),
+    _addresses("logged_models", "artifact_location", since="3"),
+    _addresses("trace_tags", "value", only=f" AND key = '{TRACE_LOCATION_TAG.value}'"),
+    _addresses("model_versions", "source"),
+    _addresses("model_versions", "storage_location"),
+)
+
 # Models: models/app.py ----------------------------------------------------------------------------
 
 _SCORING = "mlflow.pyfunc.scoring_server"
