@@ -480,6 +480,21 @@ def test_scenario1(tmp_path: Path) -> None:
     assert "ansible-playbook -i inventories/team playbooks/scenario1.yml" in found
 
 
+def test_experiments_that_only_a_server_could_keep(tmp_path: Path) -> None:
+    """They are named, and the playbook, which mends them (tests/test_local_store.py)."""
+    project = tmp_path / "project"
+    uri = f"MLFLOW_TRACKING_URI=file://{project}/mlruns"
+    asked = local(project, uri, "MLFLOW_ALLOW_FILE_STORE=true")
+    assert only("experiments", **asked) == []
+    for number, place in (("0", "mlflow-artifacts:/0"), ("1", f"{project}/mlruns/1")):
+        (project / "mlruns" / number).mkdir(parents=True)
+        meta = f"artifact_location: {place}\nexperiment_id: '{number}'\nname: penguins\n"
+        (project / "mlruns" / number / "meta.yaml").write_text(meta)
+    [found] = only("experiments", **asked)
+    assert found.what.startswith("penguins (0): only a server could keep the artifacts of this")
+    assert "ansible-playbook -i inventories/team playbooks/scenario1.yml" in found.remedy
+
+
 def test_an_environment_that_does_not_run(tmp_path: Path) -> None:
     asked = local(tmp_path, "MLFLOW_TRACKING_URI=file:///x")
     found = words(only("activation", **asked, environment=str(tmp_path / "gone")))
@@ -644,7 +659,7 @@ def test_one_report_for_all_hosts(short_path: Path) -> None:
         "away: 0 things were looked at: 1 wrong error the way there: ",
         "port 9: Connection refused This host could not be looked at. next: ssh 127.0.0.1",
         "here: activation; see the report above.",
-        "not looked at: store (first, activation)",
+        "not looked at: store, experiments (first, activation)",
     ):
         assert word in said, done.stdout
 

@@ -26,7 +26,8 @@ part = next(word for word in arguments if word in "access begin log see look end
 told = [json.loads(line) for line in sys.stdin.read().splitlines()[1:]]
 with open(os.environ["NOTES"], "a") as notes:
     print(json.dumps([os.environ["ON"], part, arguments, told]), file=notes)
-if part == os.environ["BROKEN"]:
+last = part == "look" and told[0].get("part") == "end"
+if part == os.environ["BROKEN"] or (last and os.environ["BROKEN"] == "last look"):
     sys.exit(f"{{part}} cannot.")
 said = {{"scenario": "scenario3", "passed": True, "exit_code": 0, "part": part}}
 if part == "access":
@@ -36,6 +37,9 @@ elif part == "begin":
 elif part == "end":
     lost = [each for each in told if "lost" in each]
     said |= {{"passed": not lost, "table": ["a table"], "failure": json.dumps(lost), "seconds": 7}}
+    said |= {{"token": "7"}} if any(each.get("part") == "begin" for each in told) else {{}}
+elif last:
+    said = {{**told[0], "part": "look", "table": [*told[0]["table"], "the last word"]}}
 print("for people", file=sys.stderr)
 print(json.dumps(said))
 """
@@ -93,9 +97,14 @@ def hosts(tmp_path: Path) -> Hosts:
 
 def test_each_part_runs_where_it_must_and_knows_no_more_than_it_needs(hosts: Hosts) -> None:
     said = hosts.play()
-    assert "a table" in said and "in 7 s: run" in said and "password" not in said
+    assert (
+        "a table" in said
+        and "the last word" in said
+        and "in 7 s: run" in said
+        and "password" not in said
+    )
     assert sorted(note[1] for note in hosts.notes) == [
-        "access", "begin", "end", "log", "look", "see", "see"
+        "access", "begin", "end", "log", "look", "look", "see", "see"
     ]  # fmt: skip
     for _, part, arguments, told in hosts.notes:
         text = json.dumps(told)
@@ -112,7 +121,7 @@ def test_each_part_runs_where_it_must_and_knows_no_more_than_it_needs(hosts: Hos
 
 @pytest.mark.parametrize(
     ("broken", "ran"),
-    [("access", "access end"), ("see", "access begin end log look see see")],
+    [("access", "access end"), ("see", "access begin end log look look see see")],
 )
 def test_a_part_that_cannot_start_is_named_and_the_rest_is_removed(
     broken: str, ran: str, hosts: Hosts
@@ -124,6 +133,12 @@ def test_a_part_that_cannot_start_is_named_and_the_rest_is_removed(
     assert lost == {"access": ["access on server"], "see": ["see on cl1", "see on cl2"]}[broken]
     assert f"{broken} cannot." in said and "Look at its Python" in said
     assert "Traceback" not in said and "password" not in said
+
+
+def test_a_last_word_that_is_missing_is_no_success(hosts: Hosts) -> None:
+    said = hosts.play("last look", code=2)
+    assert "a table" in said
+    assert "What the smoke has deleted may still have rows: look cannot." in said
 
 
 def test_one_that_says_nothing_at_the_end_is_answered(hosts: Hosts) -> None:

@@ -83,6 +83,7 @@ class Host:
         addresses: the server, and what else it sends its clients to: all that a part reaches.
         server: the server of this host, if a part is to look at it.
         writable: what that account may write, as SQLite wants even of those who only read.
+        removable: what it may write as well when it takes away for good what the smoke has made.
         login: whether people log in. Parts then see whose the server's port is.
     """
 
@@ -90,6 +91,7 @@ class Host:
     addresses: list[str]
     server: Installation | None = None
     writable: list[str] = field(default_factory=list)
+    removable: list[str] = field(default_factory=list)
     login: bool = False
 
     def run(self, part: str, command: list[str], told: list[dict[str, Any]]) -> Outcome:
@@ -315,6 +317,7 @@ def scenario2(host: Host, arguments: list[str], who: dict[str, Any]) -> Outcome:
     lost.clear()
     outcome = run("end", told)
     if outcome.report and "before" in outcome.report:
+        host.writable += host.removable
         last = run("look", [outcome.report])
         outcome = last if last.report else outcome
     return outcome
@@ -373,6 +376,7 @@ def parts(options: argparse.Namespace) -> Outcome:
         return host.run(wanted.part, ["scenario3", *arguments], documents(sys.stdin.read()))
     assert server  # noqa: S101 for the types
     host.addresses, host.writable = [wanted.tracking_uri], [str(wanted.database.parent)]
+    host.removable = [str(wanted.artifacts)]
     who = access(server)
     host.login = bool(who)
     return scenario2(host, options.arguments, who)

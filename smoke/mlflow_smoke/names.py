@@ -12,5 +12,8 @@ SAME = "150 of 150 predictions the same"
 # Marks a run as a smoke's own, so that cleaning up finds that run and no other.
 TAG = "mlflow_smoke"
 
+# What a deleted experiment is called: it keeps its name, which would be refused to everybody.
+GONE = EXPERIMENT + " of smoke {token}"
+
 # What user B adds to the work of user A, where she may.
 OF_B = "smoke-b"

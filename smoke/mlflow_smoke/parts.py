@@ -27,6 +27,7 @@ from typing import Any
 from mlflow_smoke import environment, http, interruption
 from mlflow_smoke.names import (
     EXPERIMENT,
+    GONE,
     METRIC,
     MODEL,
     OF_B,
@@ -45,7 +46,7 @@ VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 TOOLS = Path("/usr/local/lib/mlflow/current")  # the server's programs, on its own host
 AGAIN = "See the server's log: journalctl -u mlflow."
 # What `begin` says, or who looked before it; nobody after them changes it.
-FIRST = ("token", "users", "began", "before", "default_permission")
+FIRST = ("token", "users", "began", "before", "default_permission", "tokens", "alone")
 # What one may do with what others made, by the server's default permission.
 MAY = {
     "NO_PERMISSIONS": frozenset[str](),
@@ -198,11 +199,11 @@ def begin(options: argparse.Namespace, known: Known, report: Report) -> None:
     # Its time comes first, so that one can tell how old a user is.
     token = f"{int(time.time()):08x}{secrets.token_hex(6)}"
     permission = known.permission or getattr(options, "default_permission", "READ")
-    report.facts |= {"default_permission": permission}
+    report.facts |= {"default_permission": permission, "tokens": [token]}
     server = enter(options, report, known.administrator)
     name = known.administrator[0]
     if options.scenario == "scenario2" and not name:
-        report.facts |= {"token": token, "users": {}}
+        report.facts |= {"token": token, "users": {}, "alone": alone(server)}
         return
 
     with report.check(
@@ -222,14 +223,31 @@ def begin(options: argparse.Namespace, known: Known, report: Report) -> None:
 
     for old in abandoned(server):
         remove(server, old)
+        report.facts["tokens"].append(old)
 
     users = {letter: [USER.format(letter=letter, token=token), secrets.token_urlsafe(24)]
              for letter in "ab"}  # fmt: skip
-    report.facts |= {"token": token, "users": users}
+    report.facts |= {"token": token, "users": users, "alone": alone(server)}
     with report.check("two users, A and B", Kind.TRACKING, "made", AGAIN) as check:
         for user, password in users.values():
             server.call("mlflow/users/create", {"username": user, "password": password})
         check.seen = "made"
+
+
+def alone(server: http.Server) -> bool:
+    """Whether there is nothing of anybody's on a server: what is deleted counts as well.
+
+    Args:
+        server: the server, as who sees all of it.
+    """
+    every = {"max_results": 2, "view_type": "ALL"}
+    numbers = server.call("mlflow/experiments/search", every).get("experiments", [])
+    in_default = {"experiment_ids": ["0"], "max_results": 1, "run_view_type": "ALL"}
+    return not (
+        [each for each in numbers if each["experiment_id"] != "0"]
+        or server.call("mlflow/runs/search", in_default).get("runs")
+        or server.call("mlflow/registered-models/search?max_results=1").get("registered_models")
+    )
 
 
 def abandoned(server: http.Server) -> set[str]:
@@ -293,12 +311,15 @@ def log(options: argparse.Namespace, known: Known, report: Report) -> None:
     with report.check("tracking, registry URI", Kind.TRACKING, leads, AGAIN) as check:
         check.seen = [mlflow.get_tracking_uri(), mlflow.get_registry_uri()]
 
-    # Experiments and models belong to who makes them: where these are somebody's, A has her own.
+    # The names that people know are for whoever comes first; the smoke has its own where somebody
+    # has come. Where nobody has, it uses them, and takes them away for good.
+    experiment, model = f"smoke-{token}", f"{REGISTERED_MODEL}-smoke-{token}"
+    first = [EXPERIMENT] * known.facts.get("alone", False)
     with report.check("A makes an experiment", Kind.TRACKING, "made", AGAIN) as check:
-        experiment = make(server, "experiments", EXPERIMENT, f"smoke-{token}", token)
+        experiment = make(server, "experiments", [*first, experiment], token)
         check.seen = "made"
     if experiment != EXPERIMENT:
-        report.left_out.append(f"{EXPERIMENT}: somebody's already, so the smoke used {experiment}")
+        report.left_out.append(f"{EXPERIMENT}: people work here, so the smoke used {experiment}")
 
     midway: dict[str, Any] = {}
     with report.check("A logs a run", Kind.TRACKING, "FINISHED", AGAIN) as check:
@@ -326,13 +347,13 @@ def log(options: argparse.Namespace, known: Known, report: Report) -> None:
             check.seen, _ = load(f"runs:/{run_id}/{MODEL}", trained.predictions)
 
     with report.check("A registers the model", Kind.REGISTRY, "READY", AGAIN) as check:
-        name = f"{REGISTERED_MODEL}-smoke-{token}"
-        model = make(server, "registered-models", REGISTERED_MODEL, name, token)
+        first = [REGISTERED_MODEL] * known.facts.get("alone", False)
+        model = make(server, "registered-models", [*first, model], token)
         registered = mlflow.register_model(f"runs:/{run_id}/{MODEL}", model)
         check.seen = registered.status
     report.facts |= {"model": model, "model_version": int(registered.version)}
     if model != REGISTERED_MODEL:
-        report.left_out.append(f"{REGISTERED_MODEL}: somebody's already, so the smoke used {model}")
+        report.left_out.append(f"{REGISTERED_MODEL}: people work here, so the smoke used {model}")
 
     uri = f"models:/{model}/{registered.version}"
     with report.check(f"A loads {uri.replace(token, '...')}", Kind.MODEL, SAME, AGAIN) as check:
@@ -342,23 +363,22 @@ def log(options: argparse.Namespace, known: Known, report: Report) -> None:
         check.seen = "there"
 
 
-def make(server: http.Server, kind: str, name: str, other: str, token: str) -> str:
+def make(server: http.Server, kind: str, names: Sequence[str], token: str) -> str:
     """Makes an experiment or a registered model that is the smoke's; returns its name.
 
     Args:
         server: the server, as who it is to belong to.
         kind: `experiments` or `registered-models`.
-        name: the name that it should have.
-        other: the name that it gets where there is one of that name.
+        names: the names that it may have; it gets the first that is free.
         token: what it is tagged with, so that it is known for the smoke's.
     """
-    for attempt in (name, other):
+    for attempt in names:
         try:
             body = {"name": attempt, "tags": [{"key": TAG, "value": token}]}
             server.call(f"mlflow/{kind}/create", body)
             return attempt
         except http.HTTPError as error:
-            if attempt == other or b"RESOURCE_ALREADY_EXISTS" not in error.read():
+            if attempt == names[-1] or b"RESOURCE_ALREADY_EXISTS" not in error.read():
                 raise
     raise AssertionError("not reached")
 
@@ -567,9 +587,10 @@ def end(options: argparse.Namespace, known: Known, report: Report) -> None:
         report.started -= max(0.0, time.time() - facts["began"])
     for fact in ("users", "predictions", "files", "default_permission"):
         report.facts.pop(fact, None)
-    report.facts |= {key: value for key, value in facts.items() if key in ("token", "before")}
-    if "before" in facts:  # and somebody is to look again
-        report.facts["ended"] = True
+    kept = ("token", "tokens", "before")
+    report.facts |= {key: value for key, value in facts.items() if key in kept}
+    report.facts.pop("alone", None)
+    report.facts["ended"] = True  # for `look`, which has the last word
     if "token" not in facts:
         return
     token = facts["token"]
@@ -591,12 +612,51 @@ def end(options: argparse.Namespace, known: Known, report: Report) -> None:
     ]
 
 
+def conclude(known: Known, report: Report) -> None:
+    """Takes over all that the parts have said, for the last word."""
+    for document in known.reports:
+        report.take(document)
+    report.handed_on = []
+    if "began" in known.facts:
+        report.started -= max(0.0, time.time() - known.facts["began"])
+    for fact in ("before", "ended", "token", "tokens"):
+        report.facts.pop(fact, None)
+    interruption.ignore()
+
+
+def forget(options: argparse.Namespace, known: Known, report: Report) -> None:
+    """Takes away for good what `end` has removed, which MLflow has only marked as deleted.
+
+    It is done by the server's own programs, with the rights of its account. So the first experiment
+    that a person makes on a new server has number 1.
+    """
+    tokens = known.facts.get("tokens", [])
+    if not tokens or (options.keep and len(tokens) == 1):
+        return
+    sys.path.append(str(TOOLS))
+    try:
+        from mlflow_ops.forget import forget as forgotten
+    except ImportError:
+        report.left_out.append(
+            f"rows of deleted things: they stay, as {TOOLS} is of another release, or not there"
+        )
+        return
+    with report.check("rows of deleted things", Kind.CLEANUP, "gone for good", AGAIN) as check:
+        said = [
+            forgotten(token, GONE.format(token=token), TAG)
+            for token in tokens
+            if not (options.keep and token == known.facts.get("token"))
+        ]
+        check.seen = "gone for good"
+    report.left_out += [f"rows of deleted things: {words}" for words in said if words]
+
+
 def remove(server: http.Server, token: str, keep: bool = False) -> list[str]:
     """Removes a smoke's experiment, model and users, and no others.
 
     A tag marks them as its own, which others' things may bear as well: whoever may change one may
     tag it. So it is A who removes them, where there are users, and none but her own. MLflow only
-    marks experiments and runs as deleted; `mlflow gc` removes such rows for good. What others have
+    marks experiments and runs as deleted; `forget` removes such rows for good. What others have
     put into them meanwhile stays, and with it the experiment or the model.
 
     Args:
@@ -682,8 +742,7 @@ def remove_experiment(server: http.Server, number: str, ours: set[str], token: s
         server.call("mlflow/experiments/set-experiment-tag", tag)
         return
     server.call(f"mlflow-artifacts/artifacts/{number}/models", method="DELETE")
-    # A deleted experiment keeps its name, which would then be refused to everybody.
-    name = f"{EXPERIMENT} of smoke {token}"
+    name = GONE.format(token=token)
     server.call("mlflow/experiments/update", {"experiment_id": number, "new_name": name})
     server.call("mlflow/experiments/delete", {"experiment_id": number})
 

@@ -164,6 +164,9 @@ def look_at_files(run: Path, token: str, accuracy: float, report: Report) -> Non
     with report.check("experiment's meta.yaml", Kind.TRACKING, described, again) as check:
         meta = filestore.meta(experiment)
         check.seen = {key: meta.get(key) for key in described}
+        place = str(check.seen["artifact_location"])
+        if place.startswith("/"):  # so `mlflow ui` writes it
+            check.seen["artifact_location"] = Path(place).as_uri()
 
     params = {name: str(value) for name, value in PARAMS.items()}
     with report.check("files in params/", Kind.TRACKING, params, again) as check:

@@ -9,7 +9,8 @@ reads the reports of those before it, one JSON document a line, and hands them o
   see    as B, where there are users: may do with all that what the default permission says
   look   as the server's account: rows in SQLite, files in the directory of artifacts
   end    as begin: removes what there is, merges the reports
-  look   as the server's account: what was there before is unchanged
+  look   as the server's account: takes away for good what was removed; what was there before is
+         unchanged
 
 log and see load a model, which is a program: they refuse to be root. As root, the packed program
 does all of that with `apart scenario2 ...`, each part as the account that it needs.
@@ -21,13 +22,14 @@ import argparse
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlflow_smoke import database, filestore, interruption, parts
+from mlflow_smoke import database, filestore, parts
 from mlflow_smoke.names import EXPERIMENT, METRIC, MODEL, OF_B, PARAMS, PICTURE, PNG
 from mlflow_smoke.parts import Known
-from mlflow_smoke.report import Kind, Report
+from mlflow_smoke.report import CheckFailedError, Kind, Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,13 +144,9 @@ def compare(options: argparse.Namespace, known: Known, report: Report) -> None:
     """Looks whether what was there before still is, and nothing of the smoke's is left."""
     facts = known.facts
     before = facts["before"]
-    for document in known.reports:
-        report.take(document)
-    report.handed_on = []
-    report.started -= max(0.0, time.time() - facts["began"])
-    for fact in ("before", "ended", "token"):
-        report.facts.pop(fact, None)
-    interruption.ignore()
+    parts.conclude(known, report)
+    with suppress(CheckFailedError):  # and look at the rest all the same
+        parts.forget(options, known, report)
     if options.others_work:
         what, good, advice = "what the smoke made", "gone", parts.AGAIN
     else:

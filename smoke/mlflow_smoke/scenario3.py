@@ -8,11 +8,13 @@ the reports of those before it, one JSON document a line, and hands them on with
   see    as B, on each client: may do with all that what the default permission says, and no more
   look   on a tracking server: rows in PostgreSQL, objects in the bucket, no file on disk
   end    as the administrator, on the client of begin: removes what there is, merges the reports
+  look   on a tracking server again: takes away for good what was removed
 
-Where one host is all of that: begin | log | see | sudo -u mlflow look | end. log and see load a
-model, which is a program: they refuse to be root. The administrator's name and password are
-MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or {"administrator": [name, password]} on a
-line of standard input. What goes from begin to end holds the passwords of A and B.
+Where one host is all of that: begin | log | see | sudo -u mlflow look | end | sudo -u mlflow look.
+log and see load a model, which is a program: they refuse to be root. The administrator's name and
+password are MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
+{"administrator": [name, password]} on a line of standard input. What goes from begin to end holds
+the passwords of A and B.
 """
 
 from __future__ import annotations
@@ -78,6 +80,11 @@ def look(options: argparse.Namespace, known: Known, report: Report) -> None:
     report.subject = str(options.settings)
     account = f"Run this part as the account that may read {options.settings}, mlflow's."
     parts.no_root(report, account)
+    if "ended" in facts:
+        report.subject = known.reports[-1]["subject"]
+        parts.conclude(known, report)
+        parts.forget(options, known, report)
+        return
     run_id, accuracy = facts["run_id"], facts["accuracy"]
 
     with report.check(

@@ -76,6 +76,9 @@ class Fake:
                 if name in there:
                     return 400
                 there[name] = tag
+            case "experiments/search" if "filter" not in body:
+                numbers = ["0" if name == "Default" else name for name in self.experiments]
+                return {"experiments": [{"experiment_id": number} for number in numbers]}
             case "experiments/search":
                 tagged = {name: tag for name, tag in self.experiments.items()
                          if name not in hidden
@@ -86,6 +89,8 @@ class Fake:
                         for name, tag in tagged.items()
                     ]
                 }
+            case "registered-models/search" if "tags" not in query:
+                return {"registered_models": [{"name": name} for name in self.models]}
             case "registered-models/search":
                 found = [name for name, tag in self.models.items() if [tag] == token]
                 return {

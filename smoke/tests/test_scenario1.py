@@ -21,6 +21,15 @@ def test_files_as_mlflow_leaves_them(run: Path) -> None:
     assert len(report.checks) == 6 and not report.failures
 
 
+def test_an_experiment_of_the_user_interface_s_is_as_good(run: Path) -> None:
+    """`mlflow ui` writes its place as a path, and a client as an address."""
+    meta = run.parent / "meta.yaml"
+    meta.write_text(meta.read_text().replace("file://", ""))
+    report = Report("scenario1", "here")
+    look_at_files(run, TOKEN, 0.96, report)
+    assert not report.failures
+
+
 @pytest.mark.parametrize("part", BROKEN)
 def test_broken_files_are_seen(run: Path, part: str) -> None:
     path, content, kind = BROKEN[part]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fakes import ADMINISTRATOR, Fake, serve
 from mlflow_smoke import cli, http, parts, residence
-from mlflow_smoke.names import EXPERIMENT
+from mlflow_smoke.names import EXPERIMENT, TAG
 from mlflow_smoke.report import CheckFailedError, Kind, Report
 
 SMOKE = Path(__file__).parents[1]
@@ -237,14 +237,66 @@ def test_abandoned_smokes_are_removed(fake: Fake, part: Part, two: bool) -> None
     assert EXPERIMENT not in fake.experiments and "hers" in fake.experiments
 
 
+@pytest.mark.parametrize(
+    "there", ["", "experiments", "models", "runs"], ids=lambda there: there or "nothing"
+)
+def test_whether_there_is_anything_of_anybodys(fake: Fake, part: Part, there: str) -> None:
+    """What people call theirs is used where nobody is, and what was found first is what counts."""
+    fake.experiments, fake.models, fake.runs = {"Default": ""}, {}, {}
+    if there:
+        made: dict[str, dict[str, Any]] = {"experiments": {"hers": ""}, "models": {"hers": ""},
+                                           "runs": {"0": ["feed"]}}  # fmt: skip
+        getattr(fake, there).update(made[there])
+    code, told = part("begin", told=[])
+    assert code == 0 and told[0]["alone"] == (not there)
+    lie = Report("scenario3", "here", facts={"alone": True, "tokens": ["0123"]}).document()
+    known = parts.Known([*told, lie])
+    assert known.facts["alone"] == (not there)
+    assert known.facts["tokens"] == [told[0]["token"]]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["programs", "no programs"])
+def test_the_last_word_is_said_of_all_that_was_begun(
+    fake: Fake, part: Part, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Of a smoke that was killed as well; without the server's programs the table says so."""
+    asked: list[str] = []
+
+    class Programs:
+        @staticmethod
+        def forget(token: str, name: str, tag: str) -> str:
+            assert name == f"{EXPERIMENT} of smoke {token}" and tag == TAG
+            asked.append(token)
+            return "somebody's is in it" if token == OLD else ""
+
+    fake.users |= {f"smoke-{letter}-{OLD}": "" for letter in "ab"}
+    work(fake, OLD)
+    _, told = part("begin", told=[])
+    tokens = told[0]["tokens"]
+    assert tokens == [told[0]["token"], OLD]
+    work(fake, told[0]["token"])
+    code, ended = part("end", told=told)
+    assert code == 0 and ended[0]["ended"] and ended[0]["tokens"] == tokens
+    monkeypatch.setattr("os.geteuid", lambda: 1000)  # who looks is not root
+    monkeypatch.setitem(sys.modules, "mlflow_ops", Programs if there else None)
+    monkeypatch.setitem(sys.modules, "mlflow_ops.forget", Programs if there else None)
+    code, (document,) = part("look", told=ended)
+    assert code == 0 and asked == (tokens if there else [])
+    last = "rows of deleted things" if there else "what the smoke made"
+    assert document["checks"][-1]["name"] == last and document["subject"] == ended[0]["subject"]
+    assert not {"ended", "token", "tokens", "alone"} & document.keys()
+    [left] = [words for words in document["left_out"] if words.startswith("rows of deleted")]
+    assert ("somebody's is in it" if there else "another release") in left
+
+
 def test_a_name_that_is_taken(fake: Fake) -> None:
     ada = http.Server(fake.address, "ada", "ada's", "")
-    assert parts.make(ada, "experiments", EXPERIMENT, "other", "t") == EXPERIMENT
-    assert parts.make(ada, "experiments", EXPERIMENT, "other", "t") == "other"
+    assert parts.make(ada, "experiments", [EXPERIMENT, "other"], "t") == EXPERIMENT
+    assert parts.make(ada, "experiments", [EXPERIMENT, "other"], "t") == "other"
     with pytest.raises(http.HTTPError):
-        parts.make(ada, "experiments", EXPERIMENT, "other", "t")
+        parts.make(ada, "experiments", [EXPERIMENT, "other"], "t")
     with pytest.raises(http.HTTPError):
-        parts.make(ada, "users", "smoke", "other", "t")
+        parts.make(ada, "users", ["smoke", "other"], "t")
 
 
 def test_refusals(fake: Fake) -> None:

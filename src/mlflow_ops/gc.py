@@ -7,7 +7,8 @@ What `mlflow gc --older-than` does, by MLflow's own functions, with these differ
 - A run or model that a version of a registered model comes from stays until that version is
   deleted. `mlflow gc` removes the version's files.
 - With an old deleted experiment go its models and traces, which `mlflow gc` leaves behind as files
-  that nothing leads to. The experiment itself goes last, when nothing of it had to stay.
+  that nothing leads to. The experiment itself goes last, when nothing of it had to stay. So do the
+  rows that tie runs to models and datasets.
 - What cannot be removed is said, and does not keep the rest from going.
 
 Files go before rows: what was interrupted is finished by the next time. Run it with the
@@ -139,13 +140,17 @@ class Cleaner:
         with self.store.engine.connect() as connection:
             return [*connection.execute(text(query), {"before": self.before, **values})]
 
-    def old(self, kind: str) -> Iterator[list[Thing]]:
-        """Yield what was deleted long enough ago, some at a time."""
+    def has(self, query: internals.Statement) -> bool:
+        """Return whether this MLflow has the table that a query is about."""
         from sqlalchemy import inspect
 
+        return bool(inspect(self.store.engine).has_table(query.table))
+
+    def old(self, kind: str) -> Iterator[list[Thing]]:
+        """Yield what was deleted long enough ago, some at a time."""
         query = internals.OLD[kind].all
-        if kind == "model" and not inspect(self.store.engine).has_table(query.table):
-            return  # MLflow 2
+        if not self.has(query):
+            return  # MLflow 2 has no models
         after: Any = -1 if kind == "experiment" else ""
         while some := self.rows(query, after=after, some=SOME):
             yield [Thing(kind, str(row[0]), *row[1:]) for row in some]
@@ -190,6 +195,15 @@ class Cleaner:
         else:
             self.remove_files(own_directory(thing))
         internals.hard_delete(self.store, thing.kind, thing.id)
+        self.unlink(thing)
+
+    def unlink(self, thing: Thing) -> None:
+        """Remove what ties a run to its models and datasets, which MLflow leaves behind."""
+        from sqlalchemy import text
+
+        if thing.kind != "experiment":
+            with self.store.engine.begin() as connection:
+                connection.execute(text(internals.LINKS_REMOVED), {"id": thing.id})
 
     def clean(self, dry_run: bool) -> int:
         """Go through all that is old, and say what happens; return how much could not go."""

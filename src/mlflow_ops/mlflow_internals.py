@@ -821,6 +821,9 @@ SELECT experiment_id, name, artifact_location, last_update_time, experiment_id F
         "experiments",
     ),
 }
+LINKS_REMOVED = Statement(
+    "DELETE FROM inputs WHERE source_id = :id OR destination_id = :id", table="inputs"
+)
 VERSIONS_FROM = Statement(
     """
 SELECT name, version, coalesce(run_id, ''), coalesce(source, ''), coalesce(storage_location, '')
@@ -831,6 +834,81 @@ SELECT name, version, coalesce(run_id, ''), coalesce(source, ''), coalesce(stora
 # Another one when any of them is registered, changed or deleted.
 VERSIONS_MARK = Statement(
     "SELECT count(*), max(last_updated_time) FROM model_versions", table="model_versions"
+)
+
+# What a smoke has made: forget.py -----------------------------------------------------------------
+
+_TAGGED = "SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key = :tag AND t.value = :token"
+# By kind, as gc.py takes it; of the experiment, when it was made.
+SMOKED = {
+    "experiment": Statement(
+        "SELECT e.experiment_id, e.name, e.artifact_location, e.creation_time, e.experiment_id"
+        " FROM experiments e JOIN experiment_tags t ON t.experiment_id = e.experiment_id"
+        " WHERE e.lifecycle_stage = 'deleted' AND e.name = :name"
+        " AND t.key = :tag AND t.value = :token",
+        table="experiment_tags",
+    ),
+    "run": Statement(
+        "SELECT run_uuid, name, artifact_uri, deleted_time, experiment_id FROM runs"
+        " WHERE experiment_id = :id",
+        table="runs",
+    ),
+    "model": Statement(
+        "SELECT model_id, name, artifact_location, last_updated_timestamp_ms, experiment_id"
+        " FROM logged_models WHERE experiment_id = :id",
+        table="logged_models", since="3",
+    ),
+}  # fmt: skip
+# What others may have put into its experiment meanwhile.
+NOT_SMOKED = (
+    Statement(
+        f"SELECT 1 FROM runs r WHERE experiment_id = :id AND NOT EXISTS ({_TAGGED})",  # noqa: S608
+        table="runs",
+    ),
+    Statement(
+        "SELECT 1 FROM logged_models m WHERE experiment_id = :id AND NOT EXISTS"
+        " (SELECT 1 FROM runs r WHERE r.experiment_id = :id AND r.run_uuid = m.source_run_id)",
+        table="logged_models", since="3",
+    ),
+    Statement("SELECT 1 FROM trace_info WHERE experiment_id = :id", table="trace_info"),
+)  # fmt: skip
+OF_ANYBODY = tuple(LOGGED[name] for name in ("experiments", "runs", "registered models"))
+# PostgreSQL's; SQLite numbers by what there is.
+LOCK_EXPERIMENTS = "LOCK TABLE experiments IN EXCLUSIVE MODE"
+NUMBER_ONE = "SELECT setval(pg_get_serial_sequence('experiments', 'experiment_id'), 1, false)"
+
+# Where a project's store has its artifacts: local_store.py ---------------------------------------
+
+
+def _addresses(
+    table: str, column: str, since: str = "", only: str = ""
+) -> tuple[Statement, Statement]:
+    """Return how to ask for a column's addresses that only a server resolves, and change one."""
+    return (
+        Statement(
+            f"SELECT DISTINCT {column} FROM {table}"  # noqa: S608 no input
+            f" WHERE {column} LIKE 'mlflow-artifacts:/%'{only}",
+            table=table, since=since,
+        ),
+        Statement(
+            f"UPDATE {table} SET {column} = ? WHERE {column} = ?{only}",  # noqa: S608
+            table=table, since=since,
+        ),
+    )  # fmt: skip
+
+
+EXPERIMENTS_PROXIED = Statement(
+    "SELECT experiment_id, name FROM experiments"
+    " WHERE artifact_location LIKE 'mlflow-artifacts:/%' ORDER BY 1",
+    table="experiments",
+)
+ADDRESSES = (
+    _addresses("experiments", "artifact_location"),
+    _addresses("runs", "artifact_uri"),
+    _addresses("logged_models", "artifact_location", since="3"),
+    _addresses("trace_tags", "value", only=f" AND key = '{TRACE_LOCATION_TAG.value}'"),
+    _addresses("model_versions", "source"),
+    _addresses("model_versions", "storage_location"),
 )
 
 # Models: models/app.py ----------------------------------------------------------------------------

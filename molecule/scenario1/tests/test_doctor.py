@@ -19,6 +19,14 @@ CASES = {
         f"rmdir {PROJECT}/mlruns",
         kind="local",
     ),
+    "an experiment that only a server could keep": Case(
+        ["Default (0)", "mlflow-artifacts:", "playbooks/scenario1.yml", "keeps all that is there"],
+        f"""mkdir -p {PROJECT}/mlruns/0; cd {PROJECT}/mlruns/0
+        printf 'artifact_location: mlflow-artifacts:/0\\nname: Default\\n' > meta.yaml
+        chown -R ada:ada {PROJECT}/mlruns""",
+        f"rm -r {PROJECT}/mlruns",
+        kind="local",
+    ),
     "variables that lack a word": Case(
         ["MLFLOW_ALLOW_FILE_STORE=true", "maintenance mode", "playbooks/scenario1.yml"],
         f"cp -a {PROJECT}/mlflow.env /run/aside; sed -i /ALLOW_FILE/d {PROJECT}/mlflow.env",
@@ -39,7 +47,7 @@ def look(playbook: Callable[..., list[str]]) -> Look:
     """The playbook's look at a healthy project."""
     [found] = consult(playbook("doctor.yml"))
     assert serious(found.report["findings"]) == []
-    assert {"activation", "store", "disk"} <= set(found.report["looked"])
+    assert {"activation", "store", "experiments", "disk"} <= set(found.report["looked"])
     return found
 
 

@@ -6,10 +6,12 @@ import configparser
 import os
 import pwd
 import shlex
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from .. import local_store
 from ..host import mlflow
 from .patient import CREDENTIALS, SQLITE, Patient, version_of
 from .report import Finding, Unseen, check, error, last_line, names, paths, run
@@ -124,3 +126,22 @@ def store(p: Patient) -> Iterator[Finding]:
                 f"sudo chown -R {pwd.getpwuid(os.geteuid()).pw_name} {shlex.quote(str(path))}",
             )
             return
+
+
+@check("experiments", "local", after=("store",))
+def experiments(p: Patient) -> Iterator[Finding]:
+    """Whether artifacts can be logged to each experiment."""
+    try:
+        found = local_store.unreachable(p.activation["MLFLOW_TRACKING_URI"])
+    except sqlite3.Error as broken:
+        raise Unseen(f"the database cannot be read ({broken})") from broken
+    if found:
+        yield error(
+            f"{', '.join(found[:5])}{' and others' if len(found) > 5 else ''}: only a server could "
+            "keep the artifacts of "
+            f"{'this experiment' if len(found) == 1 else 'these experiments'} "
+            "(mlflow-artifacts:), and there is none. An `mlflow ui` that hands artifacts on made "
+            f"{'it' if len(found) == 1 else 'them'}.",
+            "Metrics are logged to it; an artifact or a model raises MlflowException.",
+            f"{p.again} gives it a place in the project, and keeps all that is there.",
+        )
