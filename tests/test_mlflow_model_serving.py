@@ -440,6 +440,16 @@ def test_packages_that_cannot_be_brought(place: Place) -> None:
     assert error.endswith("does not have what it requires: torch==2.5+cpu (not installed).")
 
 
+def test_packages_need_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only those of a model that wants its own."""
+    monkeypatch.setattr(deploy, "PACKAGES_MB", 10**9)
+    assert place.apply()["error"] == ""
+    place.systemd.unmet = ["torch==2.5 (not installed)"]
+    error = place.apply(model="models:/iris/2")["error"]
+    assert "(mlflow_model_serving_root) has" in error
+    assert error.endswith("does not have what it requires: torch==2.5 (not installed).")
+
+
 def test_the_model_is_known_by_when_it_was_made(place: Place) -> None:
     """A model that is renamed keeps that; without the server it is in the record."""
     Registry.created = 1700000000123

@@ -73,8 +73,8 @@ print(json.dumps([list(answer) for answer in said]))
 """
 
 # For both Pythons.
-XGBOOST = "xgboost-cpu==3.2.0"
-MORE = f"/opt/mlflow/current/bin/uv pip install -q --target more --no-deps {XGBOOST}"
+XGBOOST = "xgboost-cpu<3.3"
+MORE = f"/opt/mlflow/current/bin/uv pip install -q --target more --no-deps '{XGBOOST}'"
 CHANGE = """
 import json, sys
 import mlflow

@@ -58,6 +58,7 @@ RUNTIME = Path("/run/mlflow-model")
 UNITS = Path("/etc/systemd/system")
 FINISHED = "[!.]*"  # what was begun and not finished has a name with a dot
 STEP = "mlflow-model-step.service"  # what is done with a model's files; one at a time, by the lock
+PACKAGES_MB = 2000  # what packages of a model's own may take
 MENTIONED = 5  # requirements in one sentence
 TIMEOUT = 60.0  # seconds that the tracking server may take to answer
 DEEPEST = 100  # directories within one another that a model may have
@@ -537,6 +538,12 @@ class Deployment:
         path = self.host.environments / hashlib.sha256(of.encode()).hexdigest()[:12]
         if path.exists():
             return path
+        free = shutil.disk_usage(self.host.root).free // 1_000_000
+        if free < PACKAGES_MB:
+            raise Refused(
+                f"It wants packages of its own, and {self.host.root} (mlflow_model_serving_root) "
+                f"has {free} MB free; {PACKAGES_MB} are needed."
+            )
         # Where its place will be, since an environment knows where it is.
         fresh = make(self.host.environments / f".new-{path.name}", 0o777)
         seen = [f"BindReadOnlyPaths={model}", f"BindPaths={fresh}:{self.host.environments}"]
