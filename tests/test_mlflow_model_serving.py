@@ -754,6 +754,8 @@ def test_a_site_of_its_own_has_tls_and_asks_the_tracking_server(sites: dict[str,
     assert "auth_request /.models/iris;" in site
     address = "https://mlflow.example.com/api/2.0/mlflow/registered-models/get?name=iris"
     assert f"proxy_pass {address}&created=1700000000123;" in site
+    # What was answered for one model is not the answer for another under the same address.
+    assert "proxy_cache_key name=iris&created=1700000000123:$http_authorization;" in site
     assert "proxy_ssl_verify on;" in site
     assert "proxy_ssl_trusted_certificate /etc/ssl/ca.pem;" in site
 
