@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from mlflow_environments import environment
-from versions import DEFAULT
+from versions import DEFAULT, SHIPPED
 
 from mlflow_ops.host import units
 from mlflow_ops.models import check, deploy, files
@@ -562,10 +562,11 @@ with open("asked.json", "w") as file:
 """
 
 
-def test_a_model_is_asked_what_it_says_that_it_takes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", SHIPPED)
+def test_a_model_is_asked_what_it_says_that_it_takes(tmp_path: Path, version: str) -> None:
     """Logged without an example and a signature; where nothing is known, the word says so."""
     subprocess.run(
-        [environment(DEFAULT), "-W", "ignore", "-c", MODELS], cwd=tmp_path, check=True,
+        [environment(version), "-W", "ignore", "-c", MODELS], cwd=tmp_path, check=True,
         env={**os.environ, "PYTHONPATH": f"{ROOT}/src",
              "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}, capture_output=True,
     )  # fmt: skip
