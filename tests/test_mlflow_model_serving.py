@@ -73,6 +73,7 @@ class Systemd:
         self.steps: list[tuple[str, list[str]]] = []  # in words, and its settings
         self.unmet: list[str] = []  # of what the model requires, in the server's environment
         self.wanted = "scikit-learn"
+        self.words = "It does not load: RuntimeError: no weights"
         self.index = True  # whether it has what is wanted
 
     def run(self, *command: Any, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -104,7 +105,7 @@ class Systemd:
                 if words[1] == "disable":
                     self.enabled.discard(unit)
             case ["journalctl", _]:
-                said = "It does not load: RuntimeError: no weights"
+                said = self.words
             case ["systemd-run", _]:
                 said = self.step(words, options)
                 code = int("install" in words and not self.index)
@@ -250,6 +251,13 @@ def test_a_bad_model_is_removed(place: Place) -> None:
     assert place.systemd.did[1:] == ["start 2 while 1 has the traffic"]
     assert place.versions() == ["1"]
     assert [path.name for path in deploy.UNITS.iterdir()] == [f"mlflow-model@{before}.service.d"]
+
+
+def test_another_python_is_no_reason_where_there_is_one(place: Place) -> None:
+    """A library of the system that is not there is missed by every Python."""
+    place.systemd.refused = {"1"}
+    place.systemd.words = f"It does not load: name it in {deploy.EXPLAINED[1]}."
+    assert "It was logged with Python" not in place.apply()["error"]
 
 
 def test_what_a_killed_run_left_is_mended(place: Place) -> None:

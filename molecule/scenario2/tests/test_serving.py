@@ -242,6 +242,15 @@ def test_a_model_of_debian_12(
     assert (status, json.loads(text)) == ("200", {"predictions": predictions})
 
 
+def test_a_package_that_debian_has_not(refused: Run, logged_on_debian12: None) -> None:
+    said = refused(
+        "deploy_model.yml", user="ops", mlflow_model_serving_model="models:/paths-of-12/1",
+        mlflow_model_serving_system_packages=["no-such-package"],
+    )  # fmt: skip
+    assert "no-such-package cannot be installed on debian13-server" in said
+    assert "take it out of mlflow_model_serving_system_packages" in said
+
+
 def test_served_on_loopback(
     ssh: Run, play: Run, playbook: Callable[..., list[str]], tmp_path: Path
 ) -> None:

@@ -59,6 +59,8 @@ UNITS = Path("/etc/systemd/system")
 FINISHED = "[!.]*"  # what was begun and not finished has a name with a dot
 STEP = "mlflow-model-step.service"  # what is done with a model's files; one at a time, by the lock
 PACKAGES_MB = 2000  # what packages of a model's own may take
+# What app.py says of a model that does not start, whichever Python it was logged with.
+EXPLAINED = ("nothing is known to ask it", "mlflow_model_serving_system_packages")
 MENTIONED = 5  # requirements in one sentence
 TIMEOUT = 60.0  # seconds that the tracking server may take to answer
 DEEPEST = 100  # directories within one another that a model may have
@@ -615,7 +617,7 @@ class Deployment:
             said = last_words(self.instance, since)
             run("systemctl", "stop", unit(self.instance))
             python = self.host.record(self.instance).get("other_python")
-            if python and "nothing is known to ask it" not in said:  # (app.py)
+            if python and not any(words in said for words in EXPLAINED):
                 said += (
                     f"\nIt was logged with Python {python}, which may be why: code that is kept as "
                     "a pickle is for one Python. Log it with this host's, or from code."
