@@ -69,9 +69,10 @@ wheelhouse: $(TOOLS) ## Fill wheelhouse/ for hosts without a network (MLFLOW=...
 	  $(foreach glibc,28 27 24 17 12 5,--platform manylinux_2_$(glibc)_$(HOST_ARCH)) --platform manylinux2014_$(HOST_ARCH)
 
 lock: $(TOOLS) ## Resolve every lock anew
+	# On hosts each package has one version, whatever their Pythons: a model that one has logged is served by another.
 	$(COMPILE) --universal --upgrade --python-version 3.11 requirements.in --output-file requirements.txt
 	cd roles/mlflow/files && for name in uv $(patsubst roles/mlflow/files/%.in,%,$(wildcard roles/mlflow/files/locks/*.in)); do \
-	  $(CURDIR)/$(COMPILE) --universal --upgrade --python-version 3.10 $$name.in --output-file $$name.txt || exit; done
+	  $(CURDIR)/$(COMPILE) --universal --upgrade --python-version 3.11 --fork-strategy fewest $$name.in --output-file $$name.txt || exit; done
 
 audited-lock: $(TOOLS) ## Make the lock of one version, if it has no known holes (MLFLOW=3.18.1 ARGS="--service osv")
 	python tools/audited_lock.py $(ARGS) $(MLFLOW)

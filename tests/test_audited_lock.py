@@ -321,7 +321,7 @@ def test_a_lock_is_made_and_goes_where_it_is_wanted(
     # What need not change has not.
     pins = re.compile(r"(?m)^[^\s=]+==\S+")
     assert pins.findall(made) == pins.findall(SHIPPED.read_text())
-    assert len(service.asked) > 150
+    assert len(service.asked) > len(pins.findall(made))
 
     service.about["mlflow", VERSION] = [("CVE-2999-1", [], [])]
     lock.write_text("what was there")

@@ -115,6 +115,50 @@ def test_a_name_is_the_same_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None
     assert told == [[(b"host", b"team1:5000"), (b"authorization", b"Basic QWRh")]]
 
 
+class Renamed:
+    """A registry whose model was called iris when it was made, and is called flowers."""
+
+    def name_now(self, name: str, created: int) -> str | None:
+        return "flo & wers" if created == 17 else None
+
+
+GET_MODEL = f"{API}/registered-models/get"
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        (b"name=iris&created=17", b"name=flo+%26+wers"),
+        (b"name=iris", b"name=iris"),  # whatever is called so
+        (b"name=iris&created=x", b"name=iris&created=x"),
+        (b"name=iris&name=other&created=17", b"name=iris&name=other&created=17"),
+        (b"created=17", b"created=17"),
+        (b"name=iris&created=18", None),  # deleted, whoever has that name since
+        (b"name=iris&created=" + b"9" * 30, b"name=iris&created=" + b"9" * 30),
+    ],
+)
+def test_a_model_is_known_under_its_present_name(
+    query: bytes, asked: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bytes] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        told.append(scope["query_string"])
+
+    monkeypatch.setattr(GUARD, "application", application)
+    monkeypatch.setattr(GUARD, "models", Renamed())
+    scope = {"type": "http", "method": "GET", "path": GET_MODEL, "query_string": query}
+    sent = answered(scope)
+    assert told == ([] if asked is None else [asked])
+    if asked is None:
+        assert sent[0]["status"] == 404
+        assert json.loads(sent[1]["body"])["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+    told.clear()
+    other = {**scope, "path": "/health"}
+    assert answered(other) == []
+    assert told == [query]
+
+
 def test_prefixes_are_taken_off_as_the_routers_do() -> None:
     prefixed = guard.Guard(nothing, TABLE, "/team")
     assert prefixed.why_not("GET", "/team/health") == ""

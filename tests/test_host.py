@@ -4,6 +4,7 @@ import hashlib
 import os
 import pwd
 import re
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from records import written
 
 from mlflow_ops import host, installation
-from mlflow_ops.host import accounts, files, mlflow, nginx, ports, units, ways
+from mlflow_ops.host import accounts, files, machine, mlflow, nginx, ports, units, ways
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is others'")
@@ -636,3 +637,14 @@ def test_a_record_of_another_release_is_not_a_host_without_a_server(
     (tmp_path / "installation.json").write_text("{}")
     with pytest.raises(installation.OtherRelease):
         host.look({"installation": True})
+
+
+def test_missing_packages() -> None:
+    """Without Debian's own program nothing is known to be there."""
+    if not shutil.which("dpkg-query"):
+        assert machine.missing_packages(["dpkg"]) == ["dpkg"]
+        return
+    assert host.look({"packages": ["dpkg", "no-such-package"]})["missing_packages"] == [
+        "no-such-package"
+    ]
+    assert machine.missing_packages([]) == []

@@ -3,19 +3,25 @@
 What a model is asked, and nginx itself, are tested on hosts (molecule/scenario3).
 """
 
+import functools
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from mlflow_environments import environment
+from versions import DEFAULT, SHIPPED
 
 from mlflow_ops.host import units
 from mlflow_ops.models import check, deploy, files
@@ -33,6 +39,7 @@ class Registry(BaseHTTPRequestHandler):
     """As much of a registry as is asked: two versions of iris, one of them the champion."""
 
     champion = "1"
+    created = 0
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -48,7 +55,8 @@ class Registry(BaseHTTPRequestHandler):
             known = True
             aliases = [{"alias": "champion", "version": "1"}]
             latest = [{"version": "2"}]
-            found = {"registered_model": {"aliases": aliases, "latest_versions": latest}}
+            model = {"aliases": aliases, "latest_versions": latest}
+            found = {"registered_model": {**model, "creation_timestamp": self.created}}
         self.send_response(200 if known else 404)
         self.end_headers()
         self.wfile.write(json.dumps(found).encode())
@@ -63,6 +71,10 @@ class Systemd:
         self.did: list[str] = []
         self.fetched: list[str] = []
         self.steps: list[tuple[str, list[str]]] = []  # in words, and its settings
+        self.unmet: list[str] = []  # of what the model requires, in the server's environment
+        self.wanted = "scikit-learn"
+        self.words = "It does not load: RuntimeError: no weights"
+        self.index = True  # whether it has what is wanted
 
     def run(self, *command: Any, **options: Any) -> subprocess.CompletedProcess[str]:
         """Stand in for a command."""
@@ -93,9 +105,10 @@ class Systemd:
                 if words[1] == "disable":
                     self.enabled.discard(unit)
             case ["journalctl", _]:
-                said = "It does not load: RuntimeError: no weights"
+                said = self.words
             case ["systemd-run", _]:
                 said = self.step(words, options)
+                code = int("install" in words and not self.index)
             case ["rm", _]:
                 for path in words[words.index("--") + 1 :]:
                     shutil.rmtree(path)
@@ -113,7 +126,11 @@ class Systemd:
             [fresh] = [text.partition("=")[2].partition(":")[0] for text in settings
                        if text.startswith("BindPaths=")]  # fmt: skip
             Path(fresh, Path(told["environment"]).name, "lib").mkdir(parents=True)
-        found = {"needs": {"unmet": [], "python": "3.99.1"}, "wants": ["scikit-learn"]}
+        shared = words[-1].endswith("/model")  # and not in an environment of its own
+        found = {
+            "needs": {"unmet": self.unmet if shared else [], "python": "3.99.1"},
+            "wants": [self.wanted],
+        }
         return next((json.dumps(said) for verb, said in found.items() if verb in words), "")
 
     def ask(self, unit: str, *properties: str, times: str) -> dict[str, str]:
@@ -129,7 +146,7 @@ class Systemd:
 @pytest.fixture
 def registry() -> Iterator[str]:
     """Run the registry that there is not, and return its address."""
-    Registry.champion = "1"
+    Registry.champion, Registry.created = "1", 0
     with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -146,9 +163,10 @@ class Place:
             "state": "present", "model": "models:/iris@champion", "name": "iris",
             "root": str(root / "models"), "sandbox": "# Why.\nProtectSystem=strict",
             "tools": str(root),
-            "mlflow": str(root / "env"), "environment": "shared", "index_url": "",
+            "mlflow": str(root / "env"), "environment": "auto", "index_url": "",
             "ca_bundle": "", "proxy": "", "tracking_uri": registry, "username": "",
-            "password": "", "ca": "", "request": {}, "predictions": [], "workers": 1,
+            "password": "", "ca": "", "request": {}, "predictions": [],
+            "proof": "predicts", "workers": 1,
             "memory_mb": 0, "timeout_seconds": 1, "start_seconds": 1, "allow": [], "keep": 1,
             "check": False, "dry_run": False,
         }  # fmt: skip
@@ -235,6 +253,13 @@ def test_a_bad_model_is_removed(place: Place) -> None:
     assert [path.name for path in deploy.UNITS.iterdir()] == [f"mlflow-model@{before}.service.d"]
 
 
+def test_another_python_is_no_reason_where_there_is_one(place: Place) -> None:
+    """A library of the system that is not there is missed by every Python."""
+    place.systemd.refused = {"1"}
+    place.systemd.words = f"It does not load: name it in {deploy.EXPLAINED[1]}."
+    assert "It was logged with Python" not in place.apply()["error"]
+
+
 def test_what_a_killed_run_left_is_mended(place: Place) -> None:
     """Half the files; two that run; one that has the traffic and does not run, or not at boot."""
     instance = place.apply(check=True)["instance"]
@@ -313,8 +338,8 @@ def test_requirements_are_compared(tmp_path: Path) -> None:
 
     (tmp_path / "more.txt").write_text("pluggy==0.0.1\n")
     (tmp_path / "requirements.txt").write_text(
-        f"pytest=={version('pytest')}\n# a comment\n-r more.txt\n-c constraints.txt\n"
-        "no-such-package>=1  # really\nnever; python_version < '3'\nPyYAML\n"
+        f"pyyaml=={version('pyyaml')}\n# a comment\n-r more.txt\n-c constraints.txt\n"
+        "no-such-package>=1  # really\nnever; python_version < '3'\nPyYAML\npytest==0.0.1\n"
         "git+https://example.com/x\n"
     )
     words = files.unmet(tmp_path)
@@ -329,7 +354,7 @@ def test_requirements_are_compared(tmp_path: Path) -> None:
     there.mkdir(parents=True)
     (there / "METADATA").write_text("Name: pluggy\nVersion: 0.0.1\n")
     words = files.unmet(tmp_path, str(tmp_path / "environment"))
-    assert words[0] == f"pytest=={version('pytest')} (not installed)"
+    assert words[0] == f"pyyaml=={version('pyyaml')} (not installed)"
     assert not [text for text in words if "pluggy" in text]
 
 
@@ -397,6 +422,51 @@ def test_packages_are_of_one_model_alone(place: Place) -> None:
     assert len([*place.host.environments.iterdir()]) == 1
 
 
+def test_packages_are_the_server_s_where_these_will_do(place: Place) -> None:
+    """Else its own, unless the server's are asked for; which, and why, is said."""
+    shared = place.host.root.parent / "env"
+    assert place.apply()["packages"] == f"those of {shared}"
+    lacks = [f"package-{number}==1 (not installed)" for number in range(7)]
+    place.systemd.unmet = lacks
+    said = place.apply(model="models:/iris/2")
+    assert said["error"] == ""
+    told = f"{shared} does not have what it requires: {'; '.join(lacks[:5])}; and 2 more"
+    assert said["packages"] == f"its own. {told}"
+    assert len([*place.host.environments.iterdir()]) == 1
+    refused = place.apply(model="models:/iris/2", environment="shared")["error"]
+    assert refused.startswith(f"{told}. Set mlflow_model_serving_environment: auto")
+
+
+def test_packages_that_cannot_be_brought(place: Place) -> None:
+    """What the server lacks is said as well, which index the model names, and which Python."""
+    place.systemd.unmet, place.systemd.index = ["torch==2.5+cpu (not installed)"], False
+    place.systemd.wanted = "--extra-index-url https://me:secret@torch.example/whl/cpu\ntorch"
+    error = place.apply()["error"]
+    assert "mlflow_model_serving_index_url (PyPI)." in error
+    assert "names https://torch.example/whl/cpu besides, which this host must reach" in error
+    assert "It was logged with Python 3.99.1, which may have packages that" in error
+    assert error.endswith("does not have what it requires: torch==2.5+cpu (not installed).")
+
+
+def test_packages_need_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only those of a model that wants its own."""
+    monkeypatch.setattr(deploy, "PACKAGES_MB", 10**9)
+    assert place.apply()["error"] == ""
+    place.systemd.unmet = ["torch==2.5 (not installed)"]
+    error = place.apply(model="models:/iris/2")["error"]
+    assert "(mlflow_model_serving_root) has" in error
+    assert error.endswith("does not have what it requires: torch==2.5 (not installed).")
+
+
+def test_the_model_is_known_by_when_it_was_made(place: Place) -> None:
+    """A model that is renamed keeps that; without the server it is in the record."""
+    Registry.created = 1700000000123
+    assert place.apply(model="models:/iris/1")["registered"] == "1700000000123"
+    nobody = "http://127.0.0.1:9"
+    again = place.apply(model="models:/iris/1", tracking_uri=nobody)
+    assert (again["registered"], again["changed"]) == ("1700000000123", False)
+
+
 def test_what_somebody_has_made_is_root_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not what he has linked to, nor what is another's; and nobody else writes it."""
     tree, elsewhere = tmp_path / "tree/in", tmp_path / "elsewhere"
@@ -462,9 +532,141 @@ def test_root_reads_no_proof_without_an_end(
     assert "too long" in deployment.proof()["source"]
 
 
+# Prints, for each model, what it is asked and where from, or why nothing is known.
+MODELS = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import mlflow, numpy, pandas
+from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from mlflow_ops.models import app
+
+X, y = numpy.array([[0.0, 1, 2], [1, 2, 0]]), [0, 1]
+frame = pandas.DataFrame({"color": ["red", "blue"], "size": [1.0, 2.0]})
+text = ["a word", "another one"]
+colors = make_column_transformer((OneHotEncoder(), ["color"]), remainder="passthrough")
+models = {
+    "array": LogisticRegression().fit(X, y),
+    "pipeline": make_pipeline(StandardScaler(), LogisticRegression()).fit(frame[["size"]], y),
+    "neighbors": KNeighborsClassifier(1).fit(X, y),
+    "text": make_pipeline(CountVectorizer(), LogisticRegression()).fit(text, y),
+    "colors": make_pipeline(colors, LogisticRegression()).fit(frame, y),
+}
+asked = {}
+for name, model in models.items():
+    mlflow.sklearn.save_model(model, name, pip_requirements=["scikit-learn"],
+                              serialization_format="cloudpickle")
+    for proof in ("predicts", "unproved"):
+        try:
+            asked[f"{name} {proof}"] = app.proved(name, {}, proof)[1]
+        except app.Unproven as error:
+            asked[f"{name} {proof}"] = str(error)
+with open("asked.json", "w") as file:
+    json.dump(asked, file)
+"""
+
+
+@pytest.mark.parametrize("version", SHIPPED)
+def test_a_model_is_asked_what_it_says_that_it_takes(tmp_path: Path, version: str) -> None:
+    """Logged without an example and a signature; where nothing is known, the word says so."""
+    subprocess.run(
+        [environment(version), "-W", "ignore", "-c", MODELS], cwd=tmp_path, check=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}/src",
+             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}, capture_output=True,
+    )  # fmt: skip
+    found = json.loads((tmp_path / "asked.json").read_text())
+    requests = {
+        "array": {"inputs": [[0.0, 0.0, 0.0]]},
+        "pipeline": {"dataframe_split": {"columns": ["size"], "data": [[0.0]]}},
+        "neighbors": {"inputs": [[0.0, 0.0, 0.0]]},
+    }
+    for name, request in requests.items():
+        for proof in ("predicts", "unproved"):
+            said = found[f"{name} {proof}"]
+            assert (said["request"], said["unproved"], said["pickles"]) == (request, "", True)
+            assert said["source"] == "zeros, as many as it says that it takes"
+    for name, words in {
+        "text": "nothing is known to ask it.",
+        "colors": "It loads, and does not predict (zeros, as many as it says that it takes): ",
+    }.items():
+        refused, taken = found[f"{name} predicts"], found[f"{name} unproved"]
+        assert words in refused
+        assert refused.endswith("(mlflow_model_serving_proof: unproved).")
+        assert words in taken["unproved"]
+        assert "mlflow_model_serving" not in taken["unproved"]
+
+
+def test_a_library_of_the_system_is_named() -> None:
+    code = "from mlflow_ops.models import app; print(app.missing('OSError: libgomp.so.1: cannot "
+    code += "open shared object file: No such file or directory'), app.missing('no weights'))"
+    said = subprocess.run(
+        [environment(DEFAULT), "-c", code], env={**os.environ, "PYTHONPATH": f"{ROOT}/src"},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "libgomp.so.1 is the system's" in said
+    assert said.endswith("mlflow_model_serving_system_packages. \n")
+
+
+class Index:
+    """A package index: a directory of it, served over HTTP, with empty wheels of some versions."""
+
+    def __init__(self, root: Path, packages: dict[str, list[str]]) -> None:
+        for name, versions in packages.items():
+            place = root / name
+            place.mkdir(parents=True)
+            for number in versions:
+                info = f"{name}-{number}.dist-info"
+                with zipfile.ZipFile(place / f"{name}-{number}-py3-none-any.whl", "w") as wheel:
+                    about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n"
+                    wheel.writestr(f"{info}/METADATA", about)
+                    wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+                    wheel.writestr(f"{info}/RECORD", "")
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=str(root))
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self.url
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_model_s_own_index_has_some_of_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's has old versions of others, which are then taken from the index of all."""
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    model, environment = tmp_path / "model", tmp_path / "environments/new"
+    model.mkdir()
+    environment.parent.mkdir()
+    own = Index(tmp_path / "own", {"torch": ["2.5"], "numpy": ["1.0"]})
+    all_else = Index(tmp_path / "all", {"numpy": ["1.0", "2.4.6"]})
+    with own as extra, all_else as index:
+        text = f"--extra-index-url {extra}\ntorch==2.5\nnumpy==2.4.6\n"
+        (model / "requirements.txt").write_text(text)
+        told = {
+            "uv": str(Path(sys.executable).with_name("uv")), "python": sys.executable,
+            "environment": str(environment), "settings": {"UV_DEFAULT_INDEX": index},
+        }  # fmt: skip
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(told)))
+        assert files.install(str(model)) == 0
+    [packages] = environment.glob("lib/python3*/site-packages")
+    assert {path.name for path in packages.glob("*.dist-info")} == {
+        "torch-2.5.dist-info", "numpy-2.4.6.dist-info",
+    }  # fmt: skip
+
+
 # what nginx is told, what is refused -------------------------------------------------------------
 
 INPUT: dict[str, object] = {
+    "__mlflow_model_serving_ran": {},
     "mlflow_model_serving_model": "models:/iris@champion",
     "mlflow_model_serving_shared_environment": "/opt/mlflow/current",
     "mlflow_model_serving_tracking_uri": "https://mlflow.example.com",
@@ -485,7 +687,8 @@ GATEWAY: dict[str, object] = {
 }
 SITES: dict[str, dict[str, object]] = {
     "loopback": LOOPBACK,
-    "tls": {**TLS, "mlflow_model_serving_ca": "/etc/ssl/ca.pem"},
+    "tls": {**TLS, "mlflow_model_serving_ca": "/etc/ssl/ca.pem",
+            "__mlflow_model_serving_ran": {"registered": "1700000000123"}},
     "gateway": {**GATEWAY, "mlflow_model_serving_model": "models:/Iris & co/3",
                 "mlflow_model_serving_name": "iris"},
 }  # fmt: skip
@@ -558,8 +761,10 @@ def test_a_site_of_its_own_has_tls_and_asks_the_tracking_server(sites: dict[str,
     assert "ssl_reject_handshake on;" in site
     assert f"ssl_certificate_key /etc/ssl/m.key;\n{nginx.tls()}\n" in site
     assert "auth_request /.models/iris;" in site
-    address = "https://mlflow.example.com/api/2.0/mlflow/registered-models/get?name=iris;"
-    assert f"proxy_pass {address}" in site
+    address = "https://mlflow.example.com/api/2.0/mlflow/registered-models/get?name=iris"
+    assert f"proxy_pass {address}&created=1700000000123;" in site
+    # What was answered for one model is not the answer for another under the same address.
+    assert "proxy_cache_key name=iris&created=1700000000123:$http_authorization;" in site
     assert "proxy_ssl_verify on;" in site
     assert "proxy_ssl_trusted_certificate /etc/ssl/ca.pem;" in site
 
@@ -574,6 +779,19 @@ def test_within_the_gateway_s_site(sites: dict[str, str]) -> None:
         in site
     )
     assert "proxy_set_header Host mlflow.example.com;" in site
+
+
+def test_what_nginx_itself_refuses_is_in_words(sites: dict[str, str]) -> None:
+    """As JSON; a model has no page of its site's."""
+    for name, unasked in {"loopback": 0, "tls": 1, "gateway": 1}.items():
+        assert sites[name].count("error_page 500 = @.models/iris/unasked;") == unasked
+        answers = re.findall(r"return (413|429|404|500|503) '(.*)';", sites[name])
+        assert [status for status, _ in answers] == [
+            "413", "429", *(["404", "429", "500", "503"] * unasked)
+        ]  # fmt: skip
+        for _, text in answers:
+            assert json.loads(text).keys() == {"error_code", "message"}
+            assert "$" not in text
 
 
 def test_a_model_sees_no_password(sites: dict[str, str]) -> None:

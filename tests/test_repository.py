@@ -63,6 +63,14 @@ def test_locks_have_hashes_and_no_addresses() -> None:
             assert "--hash=sha256:" in requirement, f"{lock.name}: {requirement[:60]}"
 
 
+def test_hosts_agree_on_every_version() -> None:
+    """Whatever their Pythons: what is logged on one is loaded by another."""
+    for lock in LOCKS.values():
+        names = re.findall(r"(?m)^([A-Za-z0-9._-]+)==", lock.read_text())
+        assert {name for name in names if names.count(name) > 1} == set(), lock.name
+        assert {"mlflow", "numpy", "pandas", "scikit-learn", "scipy"} <= {*names}
+
+
 def test_the_three_mlflow_packages_carry_one_version() -> None:
     """A lock's name, mlflow and its twins agree."""
     for version, lock in LOCKS.items():

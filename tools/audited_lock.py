@@ -30,7 +30,7 @@ ROLE = HERE.parent / "roles/mlflow/files"
 ACCEPTED = HERE / "accepted_advisories.yml"
 # As the Makefile's for the locks that are shipped, but for --upgrade.
 COMPILE = "--quiet --generate-hashes --no-emit-index-url --no-annotate --no-header --universal"
-COMPILE += " --python-version 3.10"
+COMPILE += " --python-version 3.11 --fork-strategy fewest"
 PIN = re.compile(r"(?m)^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")
 # What has advisories since 2023: a service that knows none of it has no advisories at all.
 KNOWN_BAD = ("mlflow", "2.9.1")

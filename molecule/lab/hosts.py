@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,13 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+
+
+def document(name: str) -> str:
+    """Return the first Python program in one of the documents, as a person finds it."""
+    found = re.search(r"(?s)```python\n(.*?)```", (ROOT / "docs" / name).read_text())
+    assert found
+    return found[1]
 
 
 def over_ssh(settings: dict[str, str], script: str, user: str, shell: str = "sh") -> str:

@@ -51,10 +51,12 @@ options:
     type: path
     required: true
   environment:
-    description: Whether the model runs in that environment, or in one of its own.
+    description:
+      - Whether the model runs in that environment, or in one of its own. With V(auto) in that one
+        if it has what the model requires.
     type: str
-    choices: [shared, own]
-    default: shared
+    choices: [auto, shared, own]
+    default: auto
   index_url:
     description: The package index for an environment of its own; V('') is PyPI.
     type: str
@@ -92,6 +94,11 @@ options:
     type: list
     elements: raw
     default: []
+  proof:
+    description: Whether it may go into service unproved, where nothing is known to ask it.
+    type: str
+    choices: [predicts, unproved]
+    default: predicts
   workers:
     description: How many processes answer.
     type: int
@@ -155,6 +162,16 @@ kept:
   returned: when something was deployed
   type: list
   elements: str
+registered:
+  description:
+    - When its registered model was made, in milliseconds; by this the server's guard knows it where
+      it has been renamed.
+  returned: when state is present
+  type: str
+packages:
+  description: Which packages it runs with, and why, in words.
+  returned: when something was deployed
+  type: str
 proof:
   description: What the model was asked when it started, and what it answered.
   returned: when something was deployed
@@ -175,7 +192,8 @@ def main() -> None:
             "sandbox": {"required": True},
             "tools": {"type": "path", "required": True},
             "mlflow": {"type": "path", "required": True},
-            "environment": {"choices": ["shared", "own"], "default": "shared"},
+            "environment": {"choices": ["auto", "shared", "own"], "default": "auto"},
+            "proof": {"choices": ["predicts", "unproved"], "default": "predicts"},
             "index_url": EMPTY,
             "ca_bundle": EMPTY,
             "proxy": EMPTY,

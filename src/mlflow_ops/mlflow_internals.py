@@ -346,6 +346,28 @@ SQL_EXPERIMENT: Name[Any] = Name(
     attributes=("experiment_id", "artifact_location", "creation_time"),
 )
 
+# What the model registry has.
+REGISTRY_STORE: Name[Callable[[], Any]] = Name(
+    "mlflow.server.handlers:_get_model_registry_store",
+    "Returns the server's model registry.",
+    call=(0, ()),
+)
+REGISTRY: Name[Any] = Name(
+    "mlflow.store.model_registry.sqlalchemy_store:SqlAlchemyStore",
+    "What that is.",
+    call=(1, ()),
+)
+REGISTRY_SESSION_MAKER: Name[Any] = Name(
+    "mlflow.store.model_registry.sqlalchemy_store:SqlAlchemyStore.ManagedSessionMaker",
+    "Gives a session of SQLAlchemy's, in a `with`.",
+    call=(0, ()),
+)
+SQL_REGISTERED_MODEL: Name[Any] = Name(
+    "mlflow.store.model_registry.dbmodels.models:SqlRegisteredModel",
+    "The table of registered models. A model that is renamed keeps when it was made.",
+    attributes=("name", "creation_time"),
+)
+
 # Where the data of traces are.
 _TRACES = {"mlflow.server.handlers": "", "mlflow.store.tracking.sqlalchemy_store": UNKNOWN}
 TRACE_ADDRESSES: tuple[Name[Callable[[Any], str]], ...] = tuple(
@@ -433,6 +455,11 @@ def application(name: str) -> tuple[Any, bool]:
 def session() -> Any:
     """Return a session on the server's tracking store, for a `with`."""
     return TRACKING_STORE.get()().ManagedSessionMaker()
+
+
+def registry_session() -> Any:
+    """Return a session on the server's model registry, for a `with`."""
+    return REGISTRY_STORE.get()().ManagedSessionMaker()
 
 
 def run(run_id: str) -> tuple[str, str]:

@@ -40,6 +40,7 @@ def instance(of: str) -> Any:
     """Return an instance of a class of MLflow's, for what its __init__ alone makes; or None."""
     made = {
         internals.STORE.where: (f"sqlite:///{DATABASES['tracking']}", "artifacts"),
+        internals.REGISTRY.where: (f"sqlite:///{DATABASES['tracking']}",),
         internals.S3_REPOSITORY.where: ("s3://bucket/prefix",),
     }.get(of)
     return by_where(of).get()(*made) if made else None

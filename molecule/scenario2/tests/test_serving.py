@@ -2,12 +2,16 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from hosts import ROOT, ended
+import pytest
+from hosts import ROOT, Lab, document, ended
+from versions import DEFAULT, LOCKS
 
-# Scenario 3 has the same on the other Debian.
+# Scenario 3 has the same on the other Debian, and models that are logged on this one.
 HOSTS = "debian13-server"
 
 Run = Callable[..., str]
@@ -113,6 +117,138 @@ rm -rf /etc/nginx /var/www
 systemctl daemon-reload
 """
 OTHERS = "sudo find /var/lib/mlflow-models -mindepth 1 -not -uid 0 -o -perm /022 -not -type l"
+
+
+# A data scientist's computer, with Debian 12: our lock, LightGBM, what that wants of the system.
+CLIENT = "laptop"
+INSTALL = """
+python3 -m venv env
+env/bin/pip install -q --require-hashes -r uv.txt
+env/bin/uv pip sync -q --require-hashes --python env/bin/python lock.txt
+env/bin/uv pip install -q --python env/bin/python --no-deps lightgbm
+"""
+# Without example and signature. The last has a file of its own; the requirements of these keep the
+# environment small, and MLflow finds out those of the document's own program.
+LOG = """
+import lightgbm, mlflow, sklearn, skops
+from sklearn.datasets import load_iris
+
+X, y = load_iris(return_X_y=True)
+mlflow.set_experiment("others")
+with mlflow.start_run():
+    mlflow.lightgbm.log_model(lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(X, y),
+                              name="models", registered_model_name="lightgbm",
+                              pip_requirements=["mlflow-skinny==" + mlflow.__version__, "pandas",
+                                                "scikit-learn==" + sklearn.__version__,
+                                                "skops==" + skops.__version__,
+                                                "lightgbm==" + lightgbm.__version__])
+with mlflow.start_run():
+    mlflow.pyfunc.log_model(name="models", python_model="model.py", code_paths=["own"],
+                            pip_requirements=["cloudpickle"],
+                            registered_model_name="paths")
+"""
+OWN = """
+mkdir own; echo 'def answer(number): return [42.0] * number' > own/answers.py
+cat > model.py <<'END'
+import mlflow
+from own.answers import answer
+
+class Model(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return answer(len(model_input))
+
+mlflow.models.set_model(Model())
+END
+"""
+# The files of a version, as the registry has them; and a version made of them elsewhere.
+BRING = """
+import mlflow
+for name in ("iris-classifier", "lightgbm", "paths"):
+    mlflow.artifacts.download_artifacts(f"models:/{name}/1", dst_path=f"out/{name}")
+"""
+TAKE = """
+import mlflow
+mlflow.set_experiment("serving")
+with mlflow.start_run() as run:
+    mlflow.log_artifacts("in", "others")
+for name in ("iris-classifier", "lightgbm", "paths"):
+    mlflow.register_model(f"runs:/{run.info.run_id}/others/{name}", f"{name}-of-12")
+"""
+
+
+@pytest.fixture(scope="module")
+def logged_on_debian12(ssh: Run) -> Iterator[None]:
+    """Models of a data scientist's with Debian 12 in the registry of this host."""
+    command = [sys.executable, str(ROOT / "molecule/lab/lab.py")]
+    up = ["up", CLIENT, f"{CLIENT}:debian12", "--user", "ops", "--cache"]
+    subprocess.run([*command, *up], check=True, stdout=subprocess.PIPE)
+    try:
+        lab = Lab(CLIENT)
+        lab.root(CLIENT, "apt-get update -qq; apt-get install -qq -y libgomp1 >/dev/null 2>&1")
+        texts = {
+            "uv.txt": (ROOT / "roles/mlflow/files/uv.txt").read_text(),
+            "lock.txt": LOCKS[DEFAULT].read_text(),
+            "train.py": document("scenario2.md"),
+            "log.py": LOG,
+            "bring.py": BRING,
+        }
+        written = "".join(f"cat > {name} <<'END'\n{text}\nEND\n" for name, text in texts.items())
+        files = lab.ssh(
+            CLIENT,
+            f"set -e\n{written}{INSTALL}\n{OWN}\n"
+            "for program in train log bring; do\n"
+            "env/bin/python $program.py >said 2>&1 || { cat said; exit 1; }; done\n"
+            "tar -C out -cz . | base64",
+        )
+    finally:
+        subprocess.run([*command, "down", CLIENT], check=True)
+    ssh(
+        f"cd $(mktemp -d); mkdir in; base64 -d <<'END' | tar -C in -xz\n{files}\nEND\n"
+        f"MLFLOW_TRACKING_URI=http://localhost:5000 /opt/mlflow/current/bin/python - "
+        f">said 2>&1 <<'END' || {{ cat said; exit 1; }}\n{TAKE}\nEND"
+    )
+    yield
+    ssh(f"sudo sh <<'END'\n{CLEAN}\nEND", user="ops")
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "words", "predictions"),
+    [
+        (
+            "iris-classifier",
+            {},
+            ["packages those of /opt/mlflow/", "as many as"],
+            [0, 1, 2],
+        ),
+        ("lightgbm", {}, ["does not have what it requires: lightgbm==", "as many as"], [0, 1, 2]),
+        (
+            "paths",
+            {"mlflow_model_serving_proof": "unproved"},
+            ["unproved it loads", "nothing is known to ask it", "refused by MLflow"],
+            [42.0] * 3,
+        ),
+    ],
+)
+def test_a_model_of_debian_12(
+    ssh: Run, play: Run, logged_on_debian12: None, name: str, extra: dict[str, str],
+    words: list[str], predictions: list[Any],
+) -> None:  # fmt: skip
+    """The document's own, one with packages that the server has not, and one with its own code."""
+    model = f"models:/{name}-of-12/1"
+    said = play("deploy_model.yml", user="ops", mlflow_model_serving_model=model, **extra)
+    said = " ".join(said.split())
+    assert [word for word in words if word not in said] == []
+    text, status = ssh(ASK.format("localhost:5001", f"{name}-of-12")).rsplit(" ", 1)
+    assert (status, json.loads(text)) == ("200", {"predictions": predictions})
+
+
+def test_a_package_that_debian_has_not(refused: Run, logged_on_debian12: None) -> None:
+    said = refused(
+        "deploy_model.yml", user="ops", mlflow_model_serving_model="models:/paths-of-12/1",
+        mlflow_model_serving_system_packages=["no-such-package"],
+    )  # fmt: skip
+    assert "no-such-package cannot be installed on debian13-server" in said
+    assert "take it out of mlflow_model_serving_system_packages" in said
 
 
 def test_served_on_loopback(

@@ -1,5 +1,6 @@
 """Models from the registry are served by the gateway, and callers notice nothing but new answers.
 
+They are logged on Debian 13 and served on Debian 12; scenario 2 has the other way round.
 In order: each test begins with what the one before has left to serve, and the last leaves none.
 """
 
@@ -12,16 +13,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hosts import Lab
+from hosts import Lab, document
 
 SERVER, CLIENT = "mlflow.example.com", "login1.example.com"
 NAME = f"constants-{uuid.uuid4().hex[:8]}"
 
-# Versions 1 and 2 work, and take their time; 3 does not load, 4 does not predict; 5 wants another
-# scikit-learn than the server's. From code, since the server's Python is another than Ada's.
+# Versions 1 and 2 work, and take their time; 3 does not load, 4 does not predict; 5 wants XGBoost,
+# which the server has not. From code, since the server's Python is another than Ada's; some of it
+# in a file of its own.
 CODE = """
-import time
 import mlflow
+from patience import rest
 
 class Constant(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
@@ -30,12 +32,9 @@ class Constant(mlflow.pyfunc.PythonModel):
             raise RuntimeError("the weights are not mine")
 
     def predict(self, context, model_input, params=None):
-        time.sleep(0.2)
+        rest()
         if self.value == 4:
             raise KeyError("petal_width")
-        if self.value == 5:
-            import sklearn
-            return [float(sklearn.__version__.split(".")[1])] * len(model_input)
         return [self.value] * len(model_input)
 
 mlflow.models.set_model(Constant())
@@ -43,26 +42,48 @@ mlflow.models.set_model(Constant())
 # Prints what versions 1 and 2 say when she loads them herself.
 TRAIN = """
 import json, pathlib, sys
-import mlflow, numpy
+sys.path.append("more")
+import mlflow, numpy, xgboost
 from mlflow.models import infer_signature
 
 pathlib.Path("constant.py").write_text(CODE)
+pathlib.Path("patience.py").write_text("import time\\ndef rest(): time.sleep(0.2)\\n")
 name = sys.argv[1]
 X = numpy.array([[1.0, 2.0]])
 signature = infer_signature(X, numpy.array([1.0]))
 mlflow.set_experiment("serving")
-for number in range(1, 6):
-    needs = ["cloudpickle"]
-    if number == 5:  # a small environment: the client and what it predicts with
-        needs += [f"mlflow-skinny=={mlflow.__version__}", "pandas", "scikit-learn==1.7.2"]
+for number in range(1, 5):
     with mlflow.start_run():
         mlflow.pyfunc.log_model(
             name="models", python_model="constant.py", model_config={"value": float(number)},
-            signature=signature, pip_requirements=needs, registered_model_name=name,
+            code_paths=["patience.py"], signature=signature, pip_requirements=["cloudpickle"],
+            registered_model_name=name,
         )
+with mlflow.start_run():
+    mlflow.xgboost.log_model(
+        xgboost.XGBClassifier(n_estimators=1).fit([[0, 1], [1, 2]], [0, 1]), name="models",
+        # A small environment: the client and what it predicts with.
+        pip_requirements=["mlflow-skinny==" + mlflow.__version__, "pandas", "scikit-learn",
+                          XGBOOST],
+        registered_model_name=name,
+    )
 mlflow.MlflowClient().set_registered_model_alias(name, "champion", "1")
 said = [mlflow.pyfunc.load_model(f"models:/{name}/{number}").predict(X) for number in (1, 2)]
 print(json.dumps([list(answer) for answer in said]))
+"""
+
+# For both Pythons.
+XGBOOST = "xgboost-cpu<3.3"
+MORE = f"/opt/mlflow/current/bin/uv pip install -q --target more --no-deps '{XGBOOST}'"
+CHANGE = """
+import json, sys
+import mlflow
+client = mlflow.MlflowClient()
+if sys.argv[2:]:
+    client.rename_registered_model(*sys.argv[1:])
+else:
+    client.delete_registered_model(sys.argv[1])
+print(json.dumps(0))
 """
 
 MOVE = """
@@ -105,21 +126,24 @@ print(json.dumps({"seen": seen, "orders": orders}))
 @pytest.fixture(scope="module")
 def said(lab: Lab) -> list[list[float]]:
     """What versions 1 and 2 predict where Ada loads them herself."""
-    return list(lab.python(CLIENT, "ada", f"CODE = {CODE!r}\n{TRAIN}", NAME))
+    program = f"CODE, XGBOOST = {CODE!r}, {XGBOOST!r}\n{TRAIN}"
+    return list(lab.python(CLIENT, "ada", program, NAME, before=MORE))
 
 
 def login(lab: Lab, user: str) -> str:
     return f"{user}:{lab.variables['vault_mlflow_users'][user]}"
 
 
-def ask(lab: Lab, user: str = "", what: str = "invocations") -> tuple[int, str]:
+def ask(
+    lab: Lab, user: str = "", name: str = NAME, row: tuple[float, ...] = (1, 2)
+) -> tuple[int, str]:
     """Return the status and what somebody who asks from another host is answered."""
     who = f"-u '{login(lab, user)}'" if user else ""
     *lines, status = lab.ssh(
         CLIENT,
         ". /opt/mlflow/client/activate\n"
         f"curl -s -w '\\n%{{http_code}}' --cacert $REQUESTS_CA_BUNDLE {who} --json "
-        f"'{{\"inputs\": [[1, 2]]}}' https://{SERVER}/models/{NAME}/{what}",
+        f"'{{\"inputs\": [{[*row]}]}}' https://{SERVER}/models/{name}/invocations",
     ).splitlines()
     return int(status), "".join(lines)
 
@@ -130,9 +154,9 @@ def predicted(lab: Lab) -> Any:
     return json.loads(text)["predictions"]
 
 
-def deploy(lab: Lab, version: str, **extra: Any) -> str:
+def deploy(lab: Lab, version: str, name: str = NAME, **extra: Any) -> str:
     """Run the playbook, and return what it says in one line."""
-    model = f"models:/{NAME}{version}"
+    model = f"models:/{name}{version}"
     return " ".join(lab.play("deploy_model.yml", mlflow_model_serving_model=model, **extra).split())
 
 
@@ -192,7 +216,8 @@ def test_it_needs_no_tracking_server(lab: Lab, said: list[list[float]]) -> None:
     try:
         lab.root(SERVER, f"systemctl restart {served}; systemctl is-enabled {served}")
         assert predicted(lab) == said[1]
-        assert ask(lab, "grace")[0] == 500
+        status, text = ask(lab, "grace")
+        assert (status, json.loads(text)["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
         assert "version 1 is served, in place of version 2" in deploy(lab, "/1")  # and back
     finally:
         lab.root(SERVER, "systemctl start mlflow")
@@ -214,11 +239,38 @@ def test_it_is_closed(lab: Lab) -> None:
     assert refused.count("ermission denied") + refused.count("ouldn't connect") == 2, refused
 
 
-def test_packages_of_its_own(lab: Lab) -> None:
-    deploy(lab, "/5", mlflow_model_serving_environment="own")
-    assert predicted(lab) == [7.0]
-    there = "/opt/mlflow/current/bin/python -c 'import sklearn; print(sklearn.__version__)'"
-    assert not lab.root(SERVER, there).startswith("1.7.")
+def test_packages_of_its_own_where_the_server_s_do_not_do(lab: Lab) -> None:
+    said = deploy(lab, "/5")
+    assert f"does not have what it requires: {XGBOOST} (not installed)" in said
+    assert "(zeros, as many as it says that it takes)" in said
+    assert predicted(lab) in ([0], [1])
+
+
+def test_the_document_s_own_program(lab: Lab) -> None:
+    """What it logs has neither example nor signature, and the packages of another Debian."""
+    name = f"{NAME}-iris"
+    program = (
+        document("scenario2.md").replace("iris-classifier", name).replace("my-experiment-1", name)
+    )
+    lab.python(CLIENT, "ada", f"{program}\nprint(0)")
+    try:
+        assert "packages those of /opt/mlflow/" in deploy(lab, "/1", name)
+        status, text = ask(lab, "ada", name, (5.1, 3.5, 1.4, 0.2))
+        assert (status, json.loads(text)) == (200, {"predictions": [0]})
+    finally:
+        deploy(lab, "", name, mlflow_model_serving_state="absent")
+
+
+def test_a_name_that_changes_and_a_model_that_goes(lab: Lab) -> None:
+    """Nginx forgets what it knew of the callers, as it does after a minute."""
+    forget = "find /run/nginx-mlflow-models -type f -delete"
+    lab.python(CLIENT, "ada", CHANGE, NAME, f"{NAME}-now")
+    lab.root(SERVER, forget)
+    assert [ask(lab, user)[0] for user in ("ada", "grace", "")] == [200, 200, 401]
+    lab.python(CLIENT, "ada", CHANGE, f"{NAME}-now")
+    lab.root(SERVER, forget)
+    status, text = ask(lab, "ada")
+    assert (status, json.loads(text)["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
 
 
 def test_withdrawn(lab: Lab) -> None:

@@ -75,6 +75,7 @@ ANSWERS: dict[str, Callable[[Any], Facts]] = {
     "installation": lambda asked: {"installation": installed_here()} if asked else {},
     "keeps_addresses": lambda asked: {"keeps_addresses": not asked or units.keeps_addresses()},
     "nginx": lambda asked: {"nginx": nginx.state()} if asked else {},
+    "packages": lambda names: {"missing_packages": machine.missing_packages(names)},
     "pairs": lambda pairs: {
         "pairs": {
             pair["certificate"]: files.pair(pair["certificate"], pair["key"]) for pair in pairs

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
+import subprocess
 from typing import TypedDict
 from urllib.parse import urlsplit
 from urllib.request import (  # type: ignore[attr-defined]
@@ -77,3 +79,14 @@ def size_and_names() -> Machine:
         "names": sorted({socket.gethostname(), socket.getfqdn()} - {"localhost"}),
         "addresses": addresses(),
     }
+
+
+def missing_packages(names: list[str]) -> list[str]:
+    """Return which of Debian's packages are not installed."""
+    if not names or not shutil.which("dpkg-query"):
+        return names
+    form = "--showformat=${db:Status-Status} ${Package}\n"
+    command = ["dpkg-query", "--show", form, "--", *names]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    there = {line.partition(" ")[2] for line in said.splitlines() if line.startswith("installed ")}
+    return [name for name in names if name not in there]

@@ -16,9 +16,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -36,12 +37,38 @@ NEUTRAL = {
 }
 
 
+# What helps where an input that we have made up is none of the model's.
+BETTER = (
+    "Log it with input_example=..., or set mlflow_model_serving_request to what one would send to "
+    '/invocations, such as {"inputs": [[5.1, 3.5, 1.4, 0.2]]}; or take it into service unproved '
+    "(mlflow_model_serving_proof: unproved)."
+)
+
+
 class Unproven(Exception):
     """The model cannot be shown to work; the message is a sentence for people."""
 
 
+class Unknown(Unproven):
+    """Nothing is known that could be asked."""
+
+
+class Sample(NamedTuple):
+    """What to ask a model.
+
+    Attributes:
+        source: where that comes from, in words.
+        body: the request.
+        made_up: whether nobody has said that the model takes it.
+    """
+
+    source: str
+    body: dict[str, Any]
+    made_up: bool = False
+
+
 def made_from(schema: Any) -> dict[str, Any]:
-    """Return a request that fits a signature: zeros, and empty text. Raises Unproven."""
+    """Return a request that fits a signature: zeros, and empty text. Raises Unknown."""
     if schema.is_tensor_spec():
         zeros = {
             spec.name: numpy.zeros([max(size, 1) for size in spec.shape], spec.type).tolist()
@@ -50,27 +77,54 @@ def made_from(schema: Any) -> dict[str, Any]:
         return {"inputs": zeros if schema.has_input_names() else zeros[None]}
     types = [getattr(spec.type, "name", "") for spec in schema.inputs]
     if not {*types} <= {*NEUTRAL}:
-        raise Unproven(
-            "Its signature has types that no input can be made for, and it has no input example. "
-            "Set mlflow_model_serving_request to what one would send to /invocations."
+        raise Unknown(
+            f"Its signature has types that no input can be made for, and it has no input example, "
+            f"so that nothing is known to ask it. {BETTER}"
         )
     names = schema.input_names() if schema.has_input_names() else [*range(len(types))]
     row = [NEUTRAL[kind] for kind in types]
     return {"dataframe_split": {"columns": names, "data": [row]}}
 
 
-def sample(model: Any, path: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return what to ask the model, and where that comes from. Raises Unproven."""
+def told_by(model: Any) -> dict[str, Any]:
+    """Return a request of zeros, as many as the model itself says that it takes; {} for unknown.
+
+    So say models and pipelines of scikit-learn, and those of XGBoost and LightGBM in their own
+    ways. They look at names only where they were trained with some.
+    """
+
+    def said(*ways: str) -> Any:
+        for way in ways:
+            found = getattr(model, way, None)
+            found = found() if callable(found) else found
+            if found is not None:
+                return found
+        return None
+
+    names = said("feature_names_in_", "feature_names", "feature_name")
+    if names is not None and len(names):
+        return {"dataframe_split": {"columns": [*map(str, names)], "data": [[0.0] * len(names)]}}
+    number = said("n_features_in_", "num_features", "num_feature")
+    return {"inputs": [[0.0] * int(number)]} if number else {}
+
+
+def sample(model: Any, path: str, given: dict[str, Any]) -> Sample:
+    """Return what to ask the model. Raises Unknown."""
     if given:
-        return "mlflow_model_serving_request", given
+        return Sample("mlflow_model_serving_request", given)
     if example := model.metadata.get_serving_input(path):
-        return "its input example", json.loads(example)
+        return Sample("its input example", json.loads(example))
     if schema := model.metadata.get_input_schema():
-        return "zeros, made from its signature", made_from(schema)
-    raise Unproven(
-        "It has neither an input example nor a signature, so that nothing is known to ask it. Log "
-        "it with input_example=..., or set mlflow_model_serving_request to what one would send to "
-        '/invocations, such as {"inputs": [[5.1, 3.5, 1.4, 0.2]]}.'
+        return Sample("zeros, made from its signature", made_from(schema), made_up=True)
+    body = {}
+    # Whatever code it is, and not every flavor has a model of its own.
+    with contextlib.suppress(Exception):
+        body = told_by(model.get_raw_model())
+    if body:
+        return Sample("zeros, as many as it says that it takes", body, made_up=True)
+    raise Unknown(
+        f"It has neither an input example nor a signature, and does not say what it takes, so that "
+        f"nothing is known to ask it. {BETTER}"
     )
 
 
@@ -103,30 +157,55 @@ def pickles() -> bool:
     return not internals.PICKLES.there() or bool(internals.PICKLES.get().get())
 
 
-def proved(path: str, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def missing(said: str) -> str:
+    """Return what to do about a library of the system that a model's packages want, or ''."""
+    found = re.search(r"([\w.+-]+\.so[\w.]*): cannot open shared object file", said)
+    return (
+        ""
+        if not found
+        else (
+            f". {found[1]} is the system's: name the package of Debian's that has it in "
+            "mlflow_model_serving_system_packages."
+        )
+    )
+
+
+def proved(path: str, given: dict[str, Any], proof: str) -> tuple[Any, dict[str, Any]]:
     """Load a model and have it predict; return it, and what it was asked and said. Raises Unproven.
 
-    It may raise whatever the model does.
+    Args:
+        path: where its files are.
+        given: what it is to be asked; nothing for what is known of it.
+        proof: "unproved" where it need not predict for what nobody has said that it takes.
     """
-    stage = "It does not load"
+    asked, model = None, None
     try:
         model = internals.LOAD_MODEL.get()(path)
-        source, body = sample(model, path, given)
-        stage = f"It loads, and does not predict ({source})"
-        answers = [predict(model, body) for _ in range(2)]
+        asked = sample(model, path, given)
+        answers = [predict(model, asked.body) for _ in range(2)]
     except BaseException as error:
         said = words_of(error)
         # MLflow refuses before it has loaded any.
         if not pickles() and internals.PICKLES.get().name in f"{error} {said}":
             internals.PICKLES.get().set(True)
-            return proved(path, given)
-        raise Unproven(said if isinstance(error, Unproven) else f"{stage}: {said}") from error
+            return proved(path, given, proof)
+        if model is None:
+            raise Unproven(f"It does not load: {said}{missing(said)}") from error
+        guessed = isinstance(error, Unknown) or bool(asked and asked.made_up)
+        if asked:
+            said = f"It loads, and does not predict ({asked.source}): {said}"
+        if guessed and proof == "unproved":
+            return model, {"unproved": said.partition(BETTER)[0].strip(), "pickles": pickles()}
+        if guessed and BETTER not in said:
+            said = f"{said.rstrip('.')}. {BETTER}"
+        raise Unproven(said) from error
     return model, {
-        "source": source,
-        "request": body,
+        "unproved": "",
+        "pickles": pickles(),
+        "source": asked.source,
+        "request": asked.body,
         "answer": answers[0],
         "steady": answers[0] == answers[1],  # a model that draws lots is asked, and not compared
-        "pickles": pickles(),
     }
 
 
@@ -136,7 +215,9 @@ def application() -> Any:
     runtime = Path(os.environ["RUNTIME_DIRECTORY"])
     asked = json.loads((deployment / "deployment.json").read_text(encoding="utf-8"))
     try:
-        model, proof = proved(str(deployment / "model"), asked["request"])
+        # What a release before has deployed says nothing of it, and starts with these programs.
+        how = asked.get("proof", "predicts")
+        model, proof = proved(str(deployment / "model"), asked["request"], how)
     except Unproven as error:
         leave(runtime / "failure", str(error))
         raise

@@ -53,6 +53,11 @@ def check(runtime: Path, timeout: float) -> str:
         raise Wrong(failure.read_text(encoding="utf-8"))
     proof = json.loads((runtime / "proof.json").read_text(encoding="utf-8"))
     connection = UnixConnection(str(runtime / "http.sock"), timeout)
+    if proof["unproved"]:
+        connection.request("GET", "/ping")
+        if (status := connection.getresponse().status) != http.HTTPStatus.OK:
+            raise Wrong(f"Over HTTP it is not well: {status} to /ping.")
+        return f"It is unproved: {proof['unproved']}"
     body = json.dumps(proof["request"])
     connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
     answer = connection.getresponse()

@@ -51,12 +51,17 @@ from urllib.parse import urlencode, urlsplit
 from ..client import only_to_service
 from ..host import units
 from ..installation import RECORD
+from .files import INDEX
 
 ROOT = Path("/var/lib/mlflow-models")
 RUNTIME = Path("/run/mlflow-model")
 UNITS = Path("/etc/systemd/system")
 FINISHED = "[!.]*"  # what was begun and not finished has a name with a dot
 STEP = "mlflow-model-step.service"  # what is done with a model's files; one at a time, by the lock
+PACKAGES_MB = 2000  # what packages of a model's own may take
+# What app.py says of a model that does not start, whichever Python it was logged with.
+EXPLAINED = ("nothing is known to ask it", "mlflow_model_serving_system_packages")
+MENTIONED = 5  # requirements in one sentence
 TIMEOUT = 60.0  # seconds that the tracking server may take to answer
 DEEPEST = 100  # directories within one another that a model may have
 MOST = 1_000_000  # bytes that a command may say, and a model leave for root to read
@@ -72,7 +77,7 @@ WAYS = re.compile(r"(?i)(https?|all|no)_proxy|SSL_CERT_(FILE|DIR)|UV_\w+")
 # What decides how a deployment runs, of what the role asks.
 SETTINGS = (
     "workers", "memory_mb", "allow", "timeout_seconds", "start_seconds", "request", "predictions",
-    "environment",
+    "proof", "environment",
 )  # fmt: skip
 
 Asked = dict[str, Any]
@@ -264,6 +269,11 @@ class Registry:
             "created": str(found.get("creation_timestamp", "")),
         }
 
+    def registered(self, name: str) -> str:
+        """Return when a registered model was made, by which it is known under another name."""
+        _, said = self.get("registered-models/get", name=name)
+        return str(said.get("registered_model", {}).get("creation_timestamp", ""))
+
     def there_is(self, name: str) -> str:
         """Return a sentence that says which versions and aliases a model has."""
         status, said = self.get("registered-models/get", name=name)
@@ -380,9 +390,12 @@ class Host:
 class Deployment:
     """One version of a model as it is to run here."""
 
-    def __init__(self, host: Host, asked: Asked, version: dict[str, Any]) -> None:
+    def __init__(
+        self, host: Host, asked: Asked, version: dict[str, Any], registered: str = ""
+    ) -> None:
         self.host, self.asked, self.version = host, asked, version
-        self.python, shared = Path(asked["mlflow"], "bin/python"), asked["environment"] == "shared"
+        self.registered = registered  # when its registered model was made; a rename leaves that
+        self.python, shared = Path(asked["mlflow"], "bin/python"), asked["environment"] != "own"
         programs = [
             Path(asked["tools"], "mlflow_ops/models", name) for name in ("app.py", "check.py")
         ]
@@ -440,11 +453,12 @@ class Deployment:
         fresh = make(self.host.deployments / f".new-{self.instance}", 0o755)
         model = fresh / "model"
         self.bring_files(model)
-        environment, python = self.environment(model)
+        environment, python, packages = self.environment(model)
         (fresh / "environment").symlink_to(environment)
         record = fresh / "deployment.json"
         settings = {name: self.asked[name] for name in SETTINGS}
-        content = {"of": self.version, **settings, "other_python": python, "sandboxed": True}
+        content = {"of": self.version, **settings, "other_python": python, "packages": packages,
+                   "registered": self.registered, "sandboxed": True}  # fmt: skip
         record.write_text(json.dumps(content, indent=1), encoding="utf-8")
         record.chmod(0o644)
         fresh.rename(self.path)  # last: what was begun and not finished has another name
@@ -481,26 +495,35 @@ class Deployment:
                 f"What it requires cannot be read by {self.python}: {last_line(done.stderr)}"
             ) from None
 
-    def environment(self, model: Path) -> tuple[Path, str]:
-        """Return where the model is to run, and the Python that it was logged with if another.
+    def environment(self, model: Path) -> tuple[Path, str, str]:
+        """Return where the model is to run, the Python that it was logged with, and why there.
 
-        Raises Refused if it cannot run there.
+        That Python is '' where it is the same; why is in words. Raises Refused if it cannot run.
         """
-        if self.asked["environment"] == "own":
-            path = self.own_environment(model)
-            needs = self.asks("needs", model, path)
-            remedy = "Log the model again with what it really needs."
-        else:
+        how, why = self.asked["environment"], ""
+        if how != "own":
             path = Path(os.path.realpath(self.asked["mlflow"]))
             needs = self.asks("needs", model)
-            remedy = (
-                "Set mlflow_model_serving_environment: own, which gives it packages of its own; "
-                "or log the model again in an environment like the server's."
+            if not needs["unmet"]:
+                return path, needs["python"], f"those of {path}"
+            lacks = f"{path} does not have what it requires: {listed(needs['unmet'])}."
+            if how == "shared":
+                raise Refused(
+                    f"{lacks} Set mlflow_model_serving_environment: auto, which gives it packages "
+                    "of its own; or log the model again in an environment like the server's."
+                )
+            why = f" {lacks}"
+        try:
+            path = self.own_environment(model)
+        except Refused as error:
+            raise Refused(f"{error}{why}") from None
+        needs = self.asks("needs", model, path)
+        if needs["unmet"]:
+            raise Refused(
+                f"{path} does not have what it requires: {listed(needs['unmet'])}. Log the model "
+                "again with what it really needs."
             )
-        if unmet := needs["unmet"]:
-            words = "; ".join(map(shown, unmet))
-            raise Refused(f"{path} does not have what it requires: {words}. {remedy}")
-        return path, needs["python"]
+        return path, needs["python"], f"its own.{why}".rstrip(".")
 
     def own_environment(self, model: Path) -> Path:
         """Return an environment made from the model's requirements, making it where it is not.
@@ -517,6 +540,12 @@ class Deployment:
         path = self.host.environments / hashlib.sha256(of.encode()).hexdigest()[:12]
         if path.exists():
             return path
+        free = shutil.disk_usage(self.host.root).free // 1_000_000
+        if free < PACKAGES_MB:
+            raise Refused(
+                f"It wants packages of its own, and {self.host.root} (mlflow_model_serving_root) "
+                f"has {free} MB free; {PACKAGES_MB} are needed."
+            )
         # Where its place will be, since an environment knows where it is.
         fresh = make(self.host.environments / f".new-{path.name}", 0o777)
         seen = [f"BindReadOnlyPaths={model}", f"BindPaths={fresh}:{self.host.environments}"]
@@ -535,12 +564,34 @@ class Deployment:
                 "The packages that it requires cannot be installed: "
                 f"{shown(' '.join(done.stderr.split())[-500:])} The index is "
                 f"mlflow_model_serving_index_url ({self.asked['index_url'] or 'PyPI'})."
+                + self.indexes(wanted)
+                + self.another_python(model)
             )
         # A model can write none, and would compile all of it at each start.
         self.step(self.python, "-I", "-m", "compileall", "-q", "-j0", path / "lib", paths=seen)
         taken(fresh / path.name)
         (fresh / path.name).rename(path)
         return path
+
+    def indexes(self, wanted: list[str]) -> str:
+        """Return a sentence about the indexes that a model's requirements name, or ''."""
+        found = (address for text in wanted for address in INDEX.findall(text))
+        named = {shown(re.sub("//[^/@]*@", "//", address)) for address in found}
+        if not named:
+            return ""
+        return (
+            f" Its requirements.txt names {', '.join(sorted(named))} besides, which this host must "
+            "reach as well; or log it again with pip_requirements=[...] without that."
+        )
+
+    def another_python(self, model: Path) -> str:
+        """Return a sentence about a model that was logged with another Python, or ''."""
+        if not (python := self.asks("needs", model)["python"]):
+            return ""
+        return (
+            f" It was logged with Python {python}, which may have packages that this host's has "
+            "not: log it again with versions that are there for both."
+        )
 
     # the unit
 
@@ -565,7 +616,8 @@ class Deployment:
         if run("systemctl", "start", unit(self.instance)).returncode:
             said = last_words(self.instance, since)
             run("systemctl", "stop", unit(self.instance))
-            if python := self.host.record(self.instance).get("other_python"):
+            python = self.host.record(self.instance).get("other_python")
+            if python and not any(words in said for words in EXPLAINED):
                 said += (
                     f"\nIt was logged with Python {python}, which may be why: code that is kept as "
                     "a pickle is for one Python. Log it with this host's, or from code."
@@ -581,7 +633,10 @@ class Deployment:
         with file.open(encoding="utf-8") as text:
             said = text.read(MOST + 1)
         try:
-            return dict(json.loads(said))
+            found = dict(json.loads(said))
+            return found | {
+                name: shown(str(found[name])) for name in ("source", "unproved") if name in found
+            }
         except (ValueError, TypeError, RecursionError):  # cut off, or none
             return {"source": "with a request that is too long to be shown"}
 
@@ -589,6 +644,13 @@ class Deployment:
 def ways() -> dict[str, str]:
     """Return which way this host's own environment leads to an index or a store."""
     return {name: value for name, value in os.environ.items() if WAYS.fullmatch(name)}
+
+
+def listed(unmet: list[str]) -> str:
+    """Return requirements that are not met in a sentence that has an end."""
+    words = [shown(text) for text in unmet[:MENTIONED]]
+    more = len(unmet) - MENTIONED
+    return "; ".join(words) + (f"; and {more} more" if more > 0 else "")
 
 
 def last_line(text: str) -> str:
@@ -645,16 +707,22 @@ def retire(host: Host, instance: str, seconds: int) -> None:
 # what is asked -----------------------------------------------------------------------------------
 
 
-def find_version(host: Host, asked: Asked) -> dict[str, Any]:
-    """Return the version that is asked for; one that is on this host needs no registry."""
+def find_version(host: Host, asked: Asked) -> tuple[dict[str, Any], str]:
+    """Return the version that is asked for, and when its registered model was made.
+
+    One that is on this host needs no registry.
+    """
+    registry = Registry(asked)
     try:
-        return Registry(asked).version()
+        version = registry.version()
+        return version, registry.registered(version["name"])
     except Unreachable:
         name, _, number = parsed(asked["model"])
         for instance in host.of(asked["name"]):
-            of: dict[str, Any] = host.record(instance).get("of", {})
+            record = host.record(instance)
+            of: dict[str, Any] = record.get("of", {})
             if number and (of.get("name"), of.get("version")) == (name, number):
-                return of
+                return of, record.get("registered", "")
         raise
 
 
@@ -669,10 +737,11 @@ def deploy(host: Host, asked: Asked, answer: dict[str, Any]) -> None:
     if asked["username"]:
         tell_the_service_alone()
     name, done = asked["name"], answer["actions"]
-    version = find_version(host, asked)
-    wanted, before = Deployment(host, asked, version), host.serving(name)
+    version, registered = find_version(host, asked)
+    wanted, before = Deployment(host, asked, version, registered), host.serving(name)
     replaced = host.record(before).get("of", {}).get("version", "")
     answer |= {"instance": wanted.instance, "version": version["version"]}
+    answer["registered"] = registered
     runs = state(wanted.instance)["ActiveState"] == "active"
     if wanted.instance != before:
         instead = "in place of itself, with other settings"
@@ -698,6 +767,7 @@ def deploy(host: Host, asked: Asked, answer: dict[str, Any]) -> None:
                 host.remove(wanted.instance)
             raise
     answer["proof"] = wanted.proof()
+    answer["packages"] = host.record(wanted.instance).get("packages", "")
     if state(wanted.instance)["UnitFileState"] != "enabled":
         run("systemctl", "enable", "--quiet", unit(wanted.instance))
     if wanted.instance != before:

@@ -30,6 +30,9 @@ from ..client import only_to_service
 from ..installation import RECORD
 
 MLFLOW = {"mlflow", "mlflow-skinny", "mlflow-tracing"}
+# What MLflow finds among the modules of who logs a model, and no model predicts with.
+UNNEEDED = {"pytest"}
+INDEX = re.compile(r"(?m)^--(?:extra-)?index-url[ =]+(\S+)")
 
 
 def fetch(directory: str) -> None:
@@ -95,11 +98,15 @@ def install(directory: str) -> int:
         "UV_PYTHON_DOWNLOADS": "never",
     }
     file = f"{directory}/requirements.txt"
+    # A model that names an index of its own (PyTorch's) wants some packages from there, and not
+    # whatever else there is: as pip has it, for which MLflow writes these files.
+    named = any(map(INDEX.search, texts(Path(file))))
+    strategy = ["--index-strategy=unsafe-best-match"] if named else []
     for command in (
         ("venv", "--quiet", "--python", asked["python"], environment),
         # Wheels alone: nothing that a model names is run while it is installed.
         ("pip", "install", "--quiet", "--python", f"{environment}/bin/python",
-         "--only-binary=:all:", "--requirement", file),
+         "--only-binary=:all:", *strategy, "--requirement", file),
     ):  # fmt: skip
         done = subprocess.run([asked["uv"], *command], env={**os.environ, **settings}, check=False)
         if done.returncode:
@@ -130,6 +137,8 @@ def unmet(directory: Path, environment: str = "") -> list[str]:
             words.append(f"{text} (which is no package of an index)")
             continue
         if required.marker and not required.marker.evaluate():
+            continue
+        if required.name.lower() in UNNEEDED:
             continue
         found = next(iter(distributions(name=required.name, **there)), None)
         if found is None:

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlencode
 
 from .. import mlflow_internals as internals
 from . import guard_logins, guard_places
@@ -49,6 +49,10 @@ SWITCHES = {
     "gateway": "The AI gateway is switched off on this server (mlflow_server_ai_gateway).",
 }
 CLOSED = "This server offers it to nobody."
+# What nginx asks for who calls a served model (roles/mlflow_model_serving): by the name that it was
+# served from, and by when it was made, which it keeps under another name.
+MODEL = "/api/2.0/mlflow/registered-models/get"
+GONE = "No registered model of this server was made then: it has been deleted."
 UNKNOWN = "The guard of this server does not know this request, and refuses what it does not know."
 DOUBTFUL = "The path of this request can be read in more than one way."
 
@@ -60,6 +64,7 @@ ROUTE = re.compile(
     r"(?P<words>(?: +(?:check=(?:location|source|tags)|since=[\d.]+|optional))*)"
 )
 NUMBER = re.compile(r"[0-9]+")
+MOMENT = re.compile(r"[0-9]{1,18}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 VARIABLE = re.compile(r"\{\w+(?P<path>:path)?\}")
 
@@ -417,6 +422,18 @@ class Door(Protocol):
         """
 
 
+class Models(Protocol):
+    """What the guard asks the model registry."""
+
+    def name_now(self, name: str, created: int) -> str | None:
+        """Return the present name of the registered model that was made then; None for deleted.
+
+        Args:
+            name: what it was called once.
+            created: when it was made, in milliseconds.
+        """
+
+
 @dataclass
 class Guard:
     """An application with the guard in front of it.
@@ -426,12 +443,14 @@ class Guard:
         table: what is asked of each request.
         prefix: what MLflow puts before its paths (--static-prefix).
         door: tells whether who asks has logged in; None where nobody does.
+        models: knows models by other names than they have now; None where nobody does.
     """
 
     application: Application
     table: Table
     prefix: str = ""
     door: Door | None = None
+    models: Models | None = None
 
     def rule(self, method: str, path: str, root_path: str = "") -> Rule:
         """Return what is asked of a request, before anything else is known of it."""
@@ -472,10 +491,32 @@ class Guard:
             elif found != HTTPStatus.OK:
                 body, header = NO_LOGIN[found]
                 return await answer(scope, send, found, body, header)
+        if self.models and self.routed(scope["path"], root_path) == MODEL:
+            named = await asyncio.to_thread(by_name_now, scope["query_string"], self.models)
+            if named is None:
+                said = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": GONE}
+                kind = (b"content-type", b"application/json")
+                gone = json.dumps(said).encode()
+                return await answer(scope, send, HTTPStatus.NOT_FOUND, gone, kind)
+            scope = {**scope, "query_string": named}
         # Names are the same in any case, and MLflow compares them to the letter.
         headers = [(name, value.lower() if name == b"host" else value)
                    for name, value in scope.get("headers", ()) if name != dropped]  # fmt: skip
         return await self.application({**scope, "headers": headers}, receive, send)
+
+
+def by_name_now(query: bytes, models: Models) -> bytes | None:
+    """Return a query for a registered model, by its present name where it says when it was made.
+
+    MLflow then decides whether who asks may read that one. None where it has been deleted, whoever
+    has its name since.
+    """
+    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    match asked.get("name"), asked.get("created"):
+        case [name], [created] if MOMENT.fullmatch(created):
+            now = models.name_now(name, int(created))
+            return None if now is None else urlencode({"name": now}).encode()
+    return query
 
 
 async def answer(
@@ -669,6 +710,20 @@ class MlflowStore:
             return look(name)
         except MlflowException as error:
             raise LookupError(name) from error
+
+
+class MlflowModels:
+    """The server's model registry."""
+
+    def name_now(self, name: str, created: int) -> str | None:
+        """Return the present name of the registered model that was made then; None for deleted."""
+        model = internals.SQL_REGISTERED_MODEL.get()
+        with internals.registry_session() as session:
+            rows = session.query(model.name).filter(model.creation_time == created).all()
+        names = {str(known) for (known,) in rows}
+        if name in names:
+            return name
+        return names.pop() if len(names) == 1 else None  # of several nobody knows which
 
 
 @dataclass
@@ -913,7 +968,7 @@ def application() -> Guard:
     confine_traces(places)
     delete_from_s3_what_is_below()
     if login.asks:
-        guard.door = basic_auth_door(settings)
+        guard.door, guard.models = basic_auth_door(settings), MlflowModels()
         judge_chosen_places(places)
 
     def look_at_request() -> Any:
