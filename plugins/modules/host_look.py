@@ -35,6 +35,7 @@ options:
       - C(keeps_addresses), whether to try if systemd can keep addresses from a unit.
       - C(machine), whether to tell how large the host is, and what it is called.
       - C(nginx), whether to look at Debian's nginx.
+      - C(packages), names of Debian's packages.
       - C(pairs), a list of C(certificate) and C(key), files in PEM.
       - C(paths), a list of paths, or of dictionaries with C(path); C(by), a user with whose rights
         to look; and C(below), a directory from which on no link should be on the way.
@@ -161,6 +162,11 @@ nginx:
     is then; and C(includes), of the sites in C(conf.d).
   returned: if C(nginx) is asked for
   type: dict
+missing_packages:
+  description: Which of Debian's packages are not installed.
+  returned: if C(packages) are asked for
+  type: list
+  elements: str
 pairs:
   description: By the certificate's path, whether it and its key can be read and are one pair.
   returned: if C(pairs) are asked for

@@ -767,15 +767,26 @@ HARD_DELETE = {
         f"{_STORE}._hard_delete_experiment", "... an experiment's.", call=(1, ())
     ),
 }
+_LIMITS = "mlflow.utils.validation"
+LONGEST_PARAM: Name[int] = Name(f"{_LIMITS}:MAX_PARAM_VAL_LENGTH", "Characters of a parameter.")
+LONGEST_TAG: Name[int] = Name(f"{_LIMITS}:MAX_TAG_VAL_LENGTH", "Characters of a run's tag.")
+LONGEST_EXPERIMENT_TAG: Name[int] = Name(
+    f"{_LIMITS}:MAX_EXPERIMENT_TAG_VAL_LENGTH", "Characters of an experiment's tag."
+)
+CHECK_NAME: Name[Callable[[str], None]] = Name(
+    f"{_LIMITS}:_validate_metric_name",
+    "Raises MlflowException for a name that no metric, parameter or tag may have.",
+    call=(1, ()),
+)
 ARTIFACT_REPOSITORY: Name[Callable[[str], Any]] = Name(
     "mlflow.store.artifact.artifact_repository_registry:get_artifact_repository",
-    "Returns what reads and deletes artifacts at an address.",
+    "Returns what reads, writes and deletes artifacts at an address.",
     call=(1, ()),
 )
 ARTIFACTS: Name[Any] = Name(
     "mlflow.store.artifact.artifact_repo:ArtifactRepository",
     "What that returns.",
-    attributes=("delete_artifacts", "list_artifacts"),
+    attributes=("delete_artifacts", "list_artifacts", "log_artifact"),
 )
 
 

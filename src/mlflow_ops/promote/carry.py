@@ -56,9 +56,8 @@ from mlflow.entities import (
     ViewType,
 )  # fmt: skip
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils import validation
 
+from .. import mlflow_internals as internals
 from .pack import Content, Packer, Parcel, batched, kept_name, point
 from .store import (
     ARTIFACTS,
@@ -284,7 +283,7 @@ class Promotion:
         key = experiment.key
         if self.targets[key] is None and not dry:
             self.began = True
-            most = getattr(validation, "MAX_EXPERIMENT_TAG_VAL_LENGTH", 5000)
+            most = internals.LONGEST_EXPERIMENT_TAG.get()
             tags = self.packer.fitting(experiment.tags, experiment.folder / "tags", most)
             try:
                 self.targets[key] = self.server.create_experiment(
@@ -449,9 +448,9 @@ class Promotion:
         if not made:
             made = self.server.create_logged_model(
                 experiment, name=model.name, source_run_id=run or None,
-                params=self._texts(model, "params", validation.MAX_PARAM_VAL_LENGTH),
+                params=self._texts(model, "params", internals.LONGEST_PARAM.get()),
                 model_type=model.kind or None,
-                tags={**self._texts(model, "tags", validation.MAX_TAG_VAL_LENGTH),
+                tags={**self._texts(model, "tags", internals.LONGEST_TAG.get()),
                       SOURCE_MODEL: model.key},
             )  # fmt: skip
         self.ids[model.key] = made.model_id
@@ -513,7 +512,7 @@ class Promotion:
     # artifacts
 
     def _upload(self, uri: str, files: dict[str, Path]) -> None:
-        repository = get_artifact_repository(uri)
+        repository = internals.ARTIFACT_REPOSITORY.get()(uri)
         with tempfile.TemporaryDirectory() as temporary:
             for name, file in files.items():
                 folder = str(PurePosixPath(name).parent)
@@ -535,7 +534,7 @@ class Promotion:
         )  # fmt: skip
 
     def _listed(self, uri: str) -> dict[str, int]:
-        repository = get_artifact_repository(uri)
+        repository = internals.ARTIFACT_REPOSITORY.get()(uri)
         found: dict[str, int] = {}
         todo = [""]
         while todo:
@@ -551,7 +550,7 @@ class Promotion:
 
     def _history(self, run: Run, single: set[str]) -> Iterator[Metric]:
         """Yield every value of a run's metrics; of `single` the last is all."""
-        for last in run.data._metric_objs:  # with their times and steps
+        for last in run.data.to_proto().metrics:  # with their times and steps
             if last.key in single:
                 yield last
             else:

@@ -17,8 +17,8 @@ from urllib.parse import unquote
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils import validation
 
+from .. import mlflow_internals as internals
 from .store import Body, Head, Model, Point, Store, Value, normal
 
 # What one request may hold: MLflow's own limits, and of its 1 MB what JSON's marks leave.
@@ -145,9 +145,9 @@ class Packer:
         parcel = Parcel(head, body, models, twins=self.twins.get(head.key, {}) if head else {})
         if head:
             body.params = self.fitting(
-                body.params, head.folder / "params", validation.MAX_PARAM_VAL_LENGTH
+                body.params, head.folder / "params", internals.LONGEST_PARAM.get()
             )
-            body.tags = self.fitting(body.tags, head.folder / "tags", validation.MAX_TAG_VAL_LENGTH)
+            body.tags = self.fitting(body.tags, head.folder / "tags", internals.LONGEST_TAG.get())
             body.tags.pop("mlflow.runName", None)  # it is the run's name
             valid = {key for key in {value.key for value in body.metrics}
                      if self._valid(key, head.folder / "metrics" / key)}  # fmt: skip
@@ -171,7 +171,7 @@ class Packer:
 
     def _valid(self, key: str, file: Path) -> bool:
         try:
-            validation._validate_metric_name(key)
+            internals.CHECK_NAME.get()(key)
         except MlflowException:
             self.left.add("names that MLflow refuses", file, "no param, metric or tag may have it")
             return False
