@@ -49,12 +49,15 @@ def test_an_archive_writes_files_below_its_directory_and_nothing_else(tmp_path: 
         for name, kind in (
             ("./0/meta.yaml", tarfile.REGTYPE), ("./0/empty", tarfile.DIRTYPE),
             ("./0/link", tarfile.SYMTYPE), ("./0/link/inner", tarfile.REGTYPE),
-            ("./0/hard", tarfile.LNKTYPE), ("./0/pipe", tarfile.FIFOTYPE),
-            ("./0/disk", tarfile.BLKTYPE), ("/absolute", tarfile.REGTYPE),
+            ("./0/hard", tarfile.LNKTYPE), ("./0/second", tarfile.LNKTYPE),
+            ("./0/pipe", tarfile.FIFOTYPE), ("./0/disk", tarfile.BLKTYPE),
+            ("/absolute", tarfile.REGTYPE),
             ("0/../../above", tarfile.REGTYPE), ("./0/meta.yaml", tarfile.REGTYPE),
         ):  # fmt: skip
             member = tarfile.TarInfo(name)
             member.type, member.linkname, member.mode = kind, str(tmp_path), 0o777
+            if name == "./0/second":  # another name of a file of the store, as deduplication makes
+                member.linkname = "./0/meta.yaml"
             packed.addfile(member)
     archive.seek(0)
     store = tmp_path / "store"
@@ -64,8 +67,8 @@ def test_an_archive_writes_files_below_its_directory_and_nothing_else(tmp_path: 
         "0/link", "0/hard", "0/pipe", "0/disk", "/absolute", "0/../../above", "0/meta.yaml",
     ]  # fmt: skip
     there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
-    assert there == {"store", *(f"store/0{name}" for name in ("", "/meta.yaml", "/empty", "/link",
-                                                              "/link/inner"))}  # fmt: skip
+    names = ("", "/meta.yaml", "/empty", "/link", "/link/inner", "/second")
+    assert there == {"store", *(f"store/0{name}" for name in names)}
 
 
 def test_an_archive_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,8 +191,7 @@ def test_a_damaged_file_costs_no_more_than_its_run(tmp_path: Path) -> None:
             left.add("runs", error.path, error.why)
     assert len(bodies) == sick.carried and left.counts["runs"] == sick.left
     for name in sick.named:
-        if "copy" not in name and "of its" not in name and "they are at" not in name:
-            assert any(name in one for one in left.named) or "acc (1)" in name, name
+        assert any(name in one for one in left.named), name
     whole = {name: bodies[key] for name, key in sick.runs.items() if key in bodies}
     assert [normal(value.value) for value in whole["minus zero"].metrics][1:] == ["0.0"]
     assert whole["größe"].params == {"größe": "学習率"}
@@ -233,7 +235,7 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
-    run = sick.root / "1" / sick.runs["conflict"]
+    run = sick.root / "1" / sick.runs["minus zero"]
     (run / "params/link").symlink_to(outside / "secret")
     (run / "tags").rmdir()
     (run / "tags").symlink_to(outside)

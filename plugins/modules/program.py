@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -154,6 +155,8 @@ def main() -> None:
     asked = module.params
     if asked["changes"] and module.check_mode:
         module.exit_json(changed=True, answer={}, problem="", stdout="")
+    if asked["progress"]:  # whoever looks at it sees by this whether there is something to wait for
+        Path(asked["progress"] + ".pid").write_text(str(os.getpid()), encoding="utf-8")
     command = [asked["python"], "-BEs", asked["directory"], asked["name"], *asked["arguments"]]
     try:
         done = subprocess.run(

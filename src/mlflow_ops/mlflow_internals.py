@@ -770,6 +770,7 @@ HARD_DELETE = {
 _LIMITS = "mlflow.utils.validation"
 LONGEST_PARAM: Name[int] = Name(f"{_LIMITS}:MAX_PARAM_VAL_LENGTH", "Characters of a parameter.")
 LONGEST_TAG: Name[int] = Name(f"{_LIMITS}:MAX_TAG_VAL_LENGTH", "Characters of a run's tag.")
+LONGEST_KEY: Name[int] = Name(f"{_LIMITS}:MAX_ENTITY_KEY_LENGTH", "Characters of a name of these.")
 LONGEST_EXPERIMENT_TAG: Name[int] = Name(
     f"{_LIMITS}:MAX_EXPERIMENT_TAG_VAL_LENGTH", "Characters of an experiment's tag."
 )

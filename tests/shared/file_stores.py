@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ class Damaged:
     Attributes:
         runs: ids by symptom.
         carried: runs that a server gets; left: runs that it does not.
-        named: what a report has to name, as text in it.
+        named: what a report has to name, as text in it, of what cannot be read.
+        refused: the same, of what a server does not take.
         renamed: names of files on the server, for those that it cannot keep.
     """
 
@@ -29,6 +31,7 @@ class Damaged:
     carried: int = 0
     left: int = 0
     named: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
 
     def experiment(self, key: str, name: str) -> None:
@@ -98,6 +101,23 @@ def damaged(above: Path) -> Damaged:
     run = store.run("zeros for text")
     (run / "metrics/loss").write_bytes(bytes(100))
     store.lose(run / "metrics/loss")
+    run = store.run("beyond all numbers")
+    (run / "metrics/loss").write_text(f"{WHEN} 0.5 {10**20}\n")
+    store.lose(run / "metrics/loss")
+    run = store.run("zero bytes")  # which PostgreSQL does not keep
+    (run / "params/x").write_bytes(bytes(3))
+    store.lose(run / "params/x")
+    run = store.run("twice")
+    shutil.copytree(run, store.root / "2" / run.name)
+    store.named.append(f"2/{run.name}: 1/{run.name} has the same id")
+    store.left += 1
+    run = store.run("child of one that is mended later")
+    (run / "tags/mlflow.parentRunId").write_text(store.runs["empty metric"])
+    run = store.run("exported from a server")
+    (run / "tags/promote.source_run_id").write_text("0" * 32)
+    run = store.run("not in UTF-8")
+    (run / "artifacts/model").mkdir()
+    (run / "artifacts/model/MLmodel").write_bytes("author: grün\n".encode("cp1252"))
     run = store.run("empty meta.yaml")
     (run / "meta.yaml").write_text("")
     store.lose(run / "meta.yaml")
@@ -117,7 +137,12 @@ def damaged(above: Path) -> Damaged:
     (run / "tags/note").write_text("x" * 8001)
     run = store.run("long param")
     (run / "params/list").write_text("x" * 6001)
-    store.named += ["metrics/acc (1)", "tags/note: 8000 of its 8001", "params/list: 6000 of its"]
+    run = store.run("long name")
+    (run / "params" / ("a" * 200)).mkdir()
+    (run / "params" / ("a" * 200) / ("b" * 60)).write_text("x")
+    store.refused += [
+        "metrics/acc (1)", "tags/note: 8000 of its 8001", "params/list: 6000 of its", "b" * 60,
+    ]  # fmt: skip
     run = store.run("many long tags")  # more than one request may hold
     for number in range(99):
         (run / f"tags/tag{number}").write_text("ä" * 7000)
@@ -133,7 +158,7 @@ def damaged(above: Path) -> Damaged:
     (kept / "curve.txt").write_text("served")
     run = store.run("elsewhere", uri="s3://bucket/ml/{}/artifacts")
     (run / "artifacts").rmdir()
-    store.named.append(f"{run.name}: they are at s3://bucket/ml/")
+    store.refused.append(f"{run.name}: they are at s3://bucket/ml/")
     run = store.run("no name")
     (run / "meta.yaml").write_text(
         (run / "meta.yaml").read_text().replace("run_name: 'no name'", "run_name: ''")
@@ -162,6 +187,7 @@ for symptom, old in truth.items():
         files = [path for place in ("", "plots", "model/code/pkg")
                  for path in client.list_artifacts(run.info.run_id, place) if not path.is_dir]
         found[symptom] = {
+            "id": run.info.run_id, "parent": run.data.tags.get("mlflow.parentRunId"),
             "name": run.info.run_name.strip(), "params": run.data.params,
             "metrics": {key: str(value) for key, value in run.data.metrics.items()},
             "experiment": client.get_experiment(run.info.experiment_id).name,

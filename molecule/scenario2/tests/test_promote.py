@@ -169,9 +169,9 @@ def test_what_cannot_be_sent_is_sent_later(
     finally:
         ssh(root.format("u+w"), user="ops")
     said = " ".join(done.stdout.split())
-    assert f"At run {truth['run']}" in said
-    assert "the same command finishes it, and goes on" in said
-    assert "runs carried" in said
+    assert f"{truth['run']}: the server fails with it" in said
+    assert "the same command brings them" in said
+    assert "2 runs carried" in said
     said = promote()
     assert "changed=1" in said
     for count in ("experiments 2 2", "runs 3 3", "params 101 101", "models 2 2",
@@ -293,7 +293,7 @@ def test_what_can_be_carried_is(
     )  # fmt: skip
     said = " ".join(done.stdout.split())
     assert f"{sick.carried} runs carried" in said and f"runs: {sick.left}" in said, said
-    for name in sick.named:
+    for name in sick.named + sick.refused:
         assert name in said, name
     assert done.returncode == 2
     assert "things are not on the server; they are named above" in said
@@ -301,11 +301,17 @@ def test_what_can_be_carried_is(
 
     check(python(ssh, SERVER, f"truth = {sick.runs}\n{FOUND}"), sick)
 
+    # A file that she may not read herself, as a container leaves them.
     mended = sick.runs["empty metric"]
+    ssh(f"chmod 000 ~/sick/mlruns/1/{sick.runs['windows']}/artifacts/a.txt")
     ssh(f"echo 1700000000000 0.1 0 > ~/sick/mlruns/1/{mended}/metrics/loss")
     said = promote(**source, mlflow_promote_incomplete="true")
-    assert f"1 runs carried, {sick.carried} were there already" in said
-    assert f"runs: {sick.left - 1}" in said
+    # It, its child, and the one that has a file less.
+    assert f"3 runs carried, {sick.carried - 2} were there already" in said, said
+    assert f"runs: {sick.left - 1}" in said and "artifacts/a.txt: its owner may not" in said
+    found = python(ssh, SERVER, f"truth = {sick.runs}\n{FOUND}")
+    child = found["child of one that is mended later"]
+    assert child["parent"] == found["empty metric"]["id"]
     said = promote(**source, mlflow_promote_incomplete="true")
     assert f"0 runs carried, {sick.carried + 1} were there already" in said
     assert "changed=0" in said

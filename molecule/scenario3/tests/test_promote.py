@@ -34,7 +34,7 @@ def test_what_can_be_carried_is_and_it_is_hers(lab: Lab, tmp_path: Path) -> None
         assert "401" in said and "nothing was changed" in said
         said = " ".join(lab.play("promote.yml", code=2, **user).split())
         assert f"{store.carried} runs carried" in said and f"runs: {store.left}" in said
-        for name in store.named:
+        for name in store.named + store.refused:
             assert name in said, name
         again = lab.play("promote.yml", code=0, **user, mlflow_promote_incomplete="true")
         assert f"0 runs carried, {store.carried} were there already" in " ".join(again.split())

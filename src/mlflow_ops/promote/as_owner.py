@@ -14,6 +14,7 @@ Prints what carry.py prints: one JSON document. How far it is comes into the fil
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import fcntl
 import io
@@ -21,6 +22,7 @@ import json
 import os
 import pwd
 import shutil
+import stat
 import sys
 import tarfile
 from pathlib import Path, PurePosixPath
@@ -72,12 +74,18 @@ def become(account: pwd.struct_passwd, groups: list[int]) -> None:
     sys.addaudithook(stay_alone)
 
 
+def linked(directory: Path, name: str) -> bool:
+    """Return whether a second name of a file is one of what was unpacked already."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and (directory / path).is_file()
+
+
 def unpack(archive: BinaryIO, directory: Path) -> list[str]:
     """Unpack the files of a tar.gz into a new directory; return the names of what is left out.
 
     Links and devices, since what they mean on another machine nobody knows, and names that lead
-    elsewhere. (Debian 12's tarfile has no filters yet.) Raises OSError, TarError, EOFError, before
-    the disk is full.
+    elsewhere. Second names of one file become files of their own. (Debian 12's tarfile has no
+    filters yet.) Raises OSError, TarError, EOFError, before the disk is full.
     """
     left = []
     with tarfile.open(fileobj=archive, mode="r|gz") as packed:
@@ -88,6 +96,9 @@ def unpack(archive: BinaryIO, directory: Path) -> list[str]:
                 left.append(member.name)
             elif member.isdir():
                 place.mkdir(parents=True, exist_ok=True)
+            elif member.islnk() and linked(directory, member.linkname) and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(directory / member.linkname, place)
             elif not member.isreg() or place.exists():
                 left.append(name.as_posix())
             elif member.size > (free := shutil.disk_usage(directory).free - RESERVE):
@@ -122,11 +133,15 @@ def owner_of(options: argparse.Namespace, uid: int) -> pwd.struct_passwd:
         refuse(f"{options.source} belongs to user {uid}, whom this host does not know.")
 
 
-def artifacts_of(options: argparse.Namespace) -> Path | None:
+def artifacts_of(options: argparse.Namespace, uid: int) -> Path | None:
     """Return where a local server kept artifacts: as it was named, or beside the store."""
     beside: Path = options.source.parent / ARTIFACTS
     named: Path | None = options.artifacts
-    return named or (beside if beside.is_dir() and not beside.is_symlink() else None)
+    with contextlib.suppress(OSError):
+        status = beside.lstat()
+        if not named and stat.S_ISDIR(status.st_mode) and status.st_uid == uid:
+            return beside  # somebody else's would be none of this store
+    return named
 
 
 def prepare(options: argparse.Namespace) -> tuple[pwd.struct_passwd, list[str]]:
@@ -150,7 +165,7 @@ def prepare(options: argparse.Namespace) -> tuple[pwd.struct_passwd, list[str]]:
         descriptor, uid = owned(options.source)
         account = owner_of(options, uid)
         mount(descriptor, ROOM / "store")
-        if artifacts := artifacts_of(options):
+        if artifacts := artifacts_of(options, uid):
             descriptor, theirs_too = owned(artifacts)
             if theirs_too != uid:
                 refuse(

@@ -29,7 +29,7 @@ import threading
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -45,6 +45,7 @@ os.environ |= {
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 import mlflow
+import requests
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -58,7 +59,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from .. import mlflow_internals as internals
-from .pack import Content, Packer, Parcel, batched, kept_name, point
+from .pack import Content, Packer, Parcel, batched, kept_name, point, sizes
 from .store import (
     ARTIFACTS,
     DEFAULT,
@@ -73,6 +74,7 @@ from .store import (
     Store,
     Value,
     Version,
+    forward,
     normal,
 )  # fmt: skip
 
@@ -82,22 +84,34 @@ SOURCE_EXPERIMENT = "promote.source_experiment_id"
 SOURCE_REGISTERED = "promote.source_registered_model"
 SOURCE_VERSION = "promote.source_version"
 FILLER = "promote.filler"  # a version that holds a number only, and is removed at once
-# The counts of a run, written with the last of it, and taken back when it is not all there.
+# The counts and a digest of a run, written when all of it was read back. Without it: unfinished.
 CONTENT = "promote.content"
 
 # A server makes a name up for a run that has none. Spaces are the nearest to none; of these, which
 # do not break, MLflow's pages make a link that has a width, and can be clicked.
 NO_NAME = "\u00a0" * 8
+NAMES = re.compile(r"\b(m-)?[0-9a-f]{32}\b")  # ids of runs and models
+MLMODEL = re.compile(r"(^|[:/])MLmodel$")
 
 THREADS = 4  # more wait for the server
 TOGETHER = 100  # runs that are read back in one request
 EVERY = 10.0  # seconds between two lines of progress
 # HTTP: what is refused, of which some has nothing to do with what was sent.
-BAD, FORBIDDEN, FAULTY, NOT_OF_THIS_RUN = 400, 403, 500, {401, 407, 408, 429}
+BAD, FORBIDDEN, FAULTY, NOT_OF_THIS = 400, 403, 500, {401, 407, 408, 429}
+MOST_FAILURES = 10  # in a row, of a server that answers and can keep nothing
+MOST_FILLERS = 1000  # versions that were deleted, made so that the next has its number
 
 
 class Failure(Exception):
     """It cannot go on; the message is a sentence for people."""
+
+
+class Refusal(Exception):
+    """One thing does not come; the message says why."""
+
+
+class Missing(Exception):
+    """What was sent is not on the server; the message says what."""
 
 
 def pages(search: Any, **arguments: Any) -> Iterator[Any]:
@@ -125,11 +139,6 @@ def datasets_of(run: Run) -> set[tuple[str, str]]:
     return {(item.dataset.name, item.dataset.digest) for item in inputs}
 
 
-def name_of(head: Head | None, models: list[Model]) -> str:
-    """Return what people look for in the source."""
-    return f"run {head.key} ({head.name})" if head else f"model {models[0].key}"
-
-
 class Promotion:
     """The carrying of one source into one server.
 
@@ -148,10 +157,11 @@ class Promotion:
         self.marks: dict[str, tuple[str, bool]] = {}  # of a run: its CONTENT, whether it is ended
         self.before, self.after = Counter[str](), Counter[str]()
         self.began = False
-        self.carried = self.there = self.done = 0
+        self.carried = self.there = self.done = self.failures = 0
         self.total = sum(len(experiment.runs) for experiment in store.experiments)
         self.targets: dict[str, str | None] = {}  # old experiment id: the server's, None: not yet
         self.closed: set[str] = set()  # old ids of experiments into which nothing may be written
+        self.made: dict[tuple[str, int], tuple[str, str, str]] = {}  # versions: their sources
         self.models: dict[str, list[Model]] = defaultdict(list)  # by the run that made them
         self._lock = threading.Lock()
         self._look()
@@ -205,9 +215,12 @@ class Promotion:
     def _unique_names(self) -> None:
         """Give experiments of one name two: a server has no two of one."""
         taken: set[str] = set()
+        names = {experiment.name for experiment in self.store.experiments}
         for experiment in self.store.experiments:
             if experiment.name in taken:
                 name = f"{experiment.name} ({experiment.key})"
+                while name in names | taken:
+                    name += "'"
                 self.left.renamed(experiment.folder, name)
                 experiment.name = name
             taken.add(experiment.name)
@@ -258,6 +271,45 @@ class Promotion:
                 return None
             raise
 
+    # what goes wrong
+
+    @contextmanager
+    def _at_its_cost(self, kind: str, folder: Path) -> Iterator[None]:
+        """Have what is wrong with one thing cost that thing alone. Raises Failure where all is."""
+        try:
+            with self.left.damage(kind, folder):
+                try:
+                    yield
+                except requests.RequestException as error:  # which is an OSError, as files' are
+                    raise self._judged(error) from error
+                except (MlflowException, Missing, ValueError) as error:
+                    raise self._judged(error) from error
+            return
+        except Refusal as error:
+            self.left.add(kind, folder, str(error))
+
+    def _judged(self, error: Exception) -> Exception:
+        """Return a Refusal, or a Failure where it is not this thing's fault, but the server's."""
+        words = " ".join(str(error).split())[:300]
+        status = status_of(error)
+        if isinstance(error, (Missing, ValueError)):  # ValueError: of MLflow's messages
+            return Refusal(words)
+        if BAD <= status < FAULTY and status not in NOT_OF_THIS:
+            self.failures = 0
+            return Refusal(f"the server refuses it: {words}")
+        with self._lock:
+            self.failures += 1
+        if status in NOT_OF_THIS or self.failures >= MOST_FAILURES or not self._answers():
+            return Failure(words)
+        return Refusal(f"the server fails with it: {words}")
+
+    def _answers(self) -> bool:
+        try:
+            self.server.search_experiments(max_results=1)
+        except MlflowException:
+            return False
+        return True
+
     # runs
 
     def carry(self, *, dry: bool) -> None:
@@ -265,33 +317,36 @@ class Promotion:
         for experiment in self.store.experiments:
             self._experiment(experiment, dry=dry)
         heads = [head for experiment in self.store.experiments for head in experiment.runs]
-        for some in self._in_order(heads):
-            self._all([(head, self.models.get(head.key, [])) for head in some], dry=dry)
-        alone: list[tuple[Head | None, list[Model]]] = [
-            (None, [model]) for model in self.models.get("", [])
-        ]
-        self._all(alone, dry=dry)
-        known = {head.key for head in heads} | {""}
+        with ThreadPoolExecutor(THREADS) as pool:
+            for some in self._in_order(heads):
+                for start in range(0, len(some), TOGETHER):
+                    self._group(pool, some[start : start + TOGETHER], dry=dry)
+        known = {head.key for head in heads}
         for run, models in self.models.items():
-            if run not in known:
-                for model in models:
-                    self.left.add("models", model.folder, f"its run {run} is not carried")
+            for model in models:
+                with self._at_its_cost("models", model.folder):
+                    if not run:
+                        self._model_alone(model, dry=dry)
+                    elif run not in known:
+                        raise Damaged(model.folder, f"its run {run} is not carried")
         for registered in self.store.registered:
-            self._register(registered, dry=dry)
+            with self._at_its_cost("registered models", registered.folder):
+                self._register(registered, dry=dry)
 
     def _experiment(self, experiment: Experiment, *, dry: bool) -> None:
         key = experiment.key
         if self.targets[key] is None and not dry:
             self.began = True
-            most = internals.LONGEST_EXPERIMENT_TAG.get()
-            tags = self.packer.fitting(experiment.tags, experiment.folder / "tags", most)
-            try:
+            self.closed.add(key)
+            with self._at_its_cost("experiments", experiment.folder):
+                tags = self.packer.fitting(
+                    experiment.tags, experiment.folder / "tags",
+                    internals.LONGEST_EXPERIMENT_TAG.get(),
+                )  # fmt: skip
                 self.targets[key] = self.server.create_experiment(
                     experiment.name, tags={**tags, SOURCE_EXPERIMENT: key}
                 )
-            except MlflowException as error:
-                self._refused("experiments", experiment.folder, error)
-                self.closed.add(key)
+                self.closed.remove(key)
         self.before["experiments"] += 1
         self.after["experiments"] += self.targets[key] is not None
 
@@ -299,74 +354,76 @@ class Promotion:
         """Yield runs in groups: what a run names is in a group before its own, or in none."""
         maker = {model.key: run for run, models in self.models.items() for model in models}
         todo = {head.key: head for head in sorted(heads, key=lambda head: head.start)}
-        waits = {
-            key: {one for one in (maker.get(name, name) for name in head.after)
-                  if one in todo and one != key}
-            for key, head in todo.items()
-        }  # fmt: skip
+        waits: dict[str, set[str]] = {}
+        followers: dict[str, list[str]] = defaultdict(list)
+        for key, head in todo.items():
+            waits[key] = {maker.get(name, name) for name in head.after} & todo.keys() - {key}
+            for other in waits[key]:
+                followers[other].append(key)
+        ready = [key for key in todo if not waits[key]]
         while todo:
-            ready = [head for key, head in todo.items() if not waits[key] & todo.keys()]
-            ready = ready or [*todo.values()]  # runs that name each other
-            yield ready
-            for head in ready:
-                del todo[head.key]
+            ready = ready or [*todo]  # runs that name each other
+            yield [todo.pop(key) for key in ready]
+            after: list[str] = []
+            for key in ready:
+                for follower in followers[key]:
+                    waits[follower].discard(key)
+                    if not waits[follower] and follower in todo and follower not in after:
+                        after.append(follower)
+            ready = after
 
-    def _all(self, heads: list[tuple[Head | None, list[Model]]], *, dry: bool) -> None:
-        """Carry runs of which none names another."""
+    def _group(self, pool: ThreadPoolExecutor, heads: list[Head], *, dry: bool) -> None:
+        """Carry runs of which none names another, and compare them in the end."""
         failures: list[Failure] = []
 
-        def one(asked: tuple[Head | None, list[Model]]) -> Parcel | None:
-            if failures:
-                return None
-            try:
-                return self._one(*asked, dry=dry)
-            except (Failure, MlflowException, OSError) as error:
-                failures.append(Failure(f"At {name_of(*asked)}: {error}"))
-                return None
-
-        with ThreadPoolExecutor(THREADS) as pool:
-            for start in range(0, len(heads), TOGETHER):
-                sent = pool.map(one, heads[start : start + TOGETHER])
-                self._read_back([parcel for parcel in sent if parcel])
-                if failures:
-                    raise failures[0]
-
-    def _one(self, head: Head | None, models: list[Model], *, dry: bool) -> Parcel | None:
-        """Send one run; what cannot be read, or what the server refuses, is left."""
-        folder = head.folder if head else models[0].folder
-        kind = "runs" if head else "models"
-        experiment = head.experiment if head else models[0].experiment
-        self._count(done=bool(head))
-        if experiment in self.closed:
-            self.left.add(kind, folder, "its experiment is not this user's to write into")
+        def at_its_cost(head: Head, action: Callable[[], Parcel | None]) -> Parcel | None:
+            if not failures:
+                try:
+                    with self._at_its_cost("runs", head.folder):
+                        return action()
+                except Failure as error:
+                    place = head.folder.relative_to(self.store.root)
+                    failures.append(Failure(f"At run {place} ({head.name}): {error}"))
             return None
-        try:
-            parcel = self.packer.pack(head, models)
-        except Damaged as error:
-            self.left.add(kind, error.path, error.why)
+
+        sent = pool.map(lambda head: at_its_cost(head, lambda: self._one(head, dry=dry)), heads)
+        parcels = [parcel for parcel in sent if parcel]
+        runs = self._runs([self.ids[parcel.head.key] for parcel in parcels], parcels)
+        for _ in pool.map(
+            lambda parcel: at_its_cost(parcel.head, lambda: self._compare(parcel, runs)), parcels
+        ):
+            pass
+        if failures:
+            raise failures[0]
+
+    def _one(self, head: Head, *, dry: bool) -> Parcel | None:
+        """Send one run; return it to be compared, or None where it is there."""
+        self._count(done=1)
+        if head.experiment in self.closed:
+            raise Damaged(head.folder, "its experiment is not this user's to write into")
+        parcel = self.packer.pack(head, self.models.get(head.key, []))
+        counts = parcel.content.counts()
+        self._count(before=counts + Counter(runs=1))
+        resolved = {name for name in head.after if name in self.ids}
+        for name in head.after - resolved:
+            self.left.add("links to what is not carried", f"{head.key} {name}")
+        mark = {**counts, "digest": parcel.content.digest(), "links": len(resolved)}
+        parcel.mark = json.dumps(mark, sort_keys=True)
+        there, ended = self.marks.get(head.key, ("", False))
+        if there == parcel.mark and (ended or head.status == "RUNNING"):
+            self._count(there=1, after=counts + Counter(runs=1))
+            self._know(parcel)
             return None
-        counts = parcel.content.counts() + Counter(runs=bool(head))
-        self._count(before=counts)
-        mark = json.dumps(parcel.content.counts(), sort_keys=True)
-        if head:
-            there, ended = self.marks.get(head.key, ("", False))
-            if there == mark and (ended or head.status == "RUNNING"):
-                self._count(there=1, after=counts)
-                self._know(head, models)
-                return None
         if dry:
             return None
         self.began = True
         try:
-            self._send(parcel, mark)
-        except Damaged as error:
-            self.left.add(kind, error.path, error.why)
-            return None
-        except (MlflowException, OSError) as error:
-            self._refused(kind, folder, error)
-            if status_of(error) == FORBIDDEN and head and head.key not in self.ids:
-                self.closed.add(experiment)
-            return None
+            self._send(parcel)
+        except MlflowException as error:
+            if status_of(error) == FORBIDDEN and head.key not in self.ids:
+                self.closed.add(head.experiment)
+            raise
+        self.failures = 0
         return parcel
 
     def _count(self, **more: Any) -> None:
@@ -375,79 +432,101 @@ class Promotion:
             for name, count in more.items():
                 setattr(self, name, getattr(self, name) + count)
 
-    def _refused(self, kind: str, folder: Path, error: Exception) -> None:
-        """Count what the server refuses; raise again what is no refusal, such as a full disk."""
-        status = status_of(error)
-        if not BAD <= status < FAULTY or status in NOT_OF_THIS_RUN:
-            raise error
-        words = " ".join(str(error).split())[:300]
-        self.left.add(kind, folder, f"the server refuses it: {words}")
-
-    def _know(self, head: Head, models: list[Model]) -> None:
+    def _know(self, parcel: Parcel) -> None:
         """Find the new ids of the models of a run that was there, where others name them."""
-        for model in models:
-            if model.key in self.needed and (found := self._find_model(model, head.experiment)):
+        for model in parcel.models:
+            if model.key in self.needed and (found := self._find_model(model)):
                 self.ids[model.key] = found.model_id
 
-    def _send(self, parcel: Parcel, mark: str) -> None:
-        """Send one run; whatever of it is there from an interrupted attempt stays."""
+    def _send(self, parcel: Parcel) -> None:
+        """Send one run; whatever of it is there stays as it is."""
         head, body = parcel.head, parcel.body
-        experiment = self.targets[head.experiment if head else parcel.models[0].experiment]
         known = None
-        if head and head.key in self.ids:
+        if head.key in self.ids:
             known = self.server.get_run(self.ids[head.key])
             self.places[known.info.run_id] = known.info.artifact_uri
-        elif head:
-            self._create_run(head, body, experiment)
-        new = self.ids[head.key] if head else ""
+        else:
+            self._create_run(head, body)
+        new = self.ids[head.key]
         for model in parcel.models:
-            self._create_model(model, new, experiment)
-        if head:
-            self._log_inputs(body, new, known)
+            self._create_model(model, new)
+        self._log_inputs(body, new, known)
         for model_key, files in parcel.files.items():
             if files:
                 self._upload(self.places[self.ids[model_key] if model_key else new], files)
         for model in parcel.models:
             self.server.finalize_logged_model(self.ids[model.key], model.status)
-        if not head:
-            return
-        there = {point(metric) for metric in self._history(known, set())} if known else set()
         self._rename_tags(parcel)
+        there = set()
+        if known:
+            there = {point(metric) for metric in self._history(known, set())}
+            self._leave_others(parcel, known)
         values = {point(value): value for value in body.metrics}
         entities: list[Metric | Param | RunTag] = [
             self._metric(value, parcel) for key, value in values.items() if key not in there
         ]
         entities += [Param(*item) for item in body.params.items()]
         entities += [RunTag(*item) for item in body.tags.items()]
-        for batch in batched([*entities, RunTag(CONTENT, mark)]):
+        for batch in batched(entities):
             self.server.log_batch(new, **batch)
         if head.status != "RUNNING":
             self.server.set_terminated(new, head.status, head.end or head.start)
 
-    def _create_run(self, head: Head, body: Body, experiment: str | None) -> None:
+    def _rename_tags(self, parcel: Parcel) -> None:
+        """Have MLflow's own tags, which name runs and models, name them by their new ids."""
+        tags, wanted = parcel.body.tags, parcel.content.tags
+        for key, text in tags.items():
+            if key.startswith("mlflow."):
+                tags[key] = wanted[key] = self._renamed(text)
+
+    def _leave_others(self, parcel: Parcel, known: Run) -> None:
+        """Leave params and tags that the server has otherwise: somebody may have changed them.
+
+        But for tags that name runs and models, whose ids may have come meanwhile.
+        """
+        for part, mine, theirs in (
+            ("params", parcel.body.params, known.data.params),
+            ("tags", parcel.body.tags, known.data.tags),
+        ):
+            wanted = getattr(parcel.content, part)
+            for key in [key for key in mine if key in theirs]:
+                text = mine.pop(key)
+                if theirs[key] == text:
+                    continue
+                if NAMES.search(theirs[key]) and key.startswith("mlflow."):
+                    mine[key] = text
+                    continue
+                del wanted[key]
+                self.left.add(
+                    "values that the server has otherwise", parcel.head.folder / part / key,
+                    "the server's stays",
+                )  # fmt: skip
+
+    def _create_run(self, head: Head, body: Body) -> None:
         tags = {SOURCE_RUN: head.key}
         if user := body.tags.get("mlflow.user") or head.user:
             tags["mlflow.user"] = user
         created = self.server.create_run(
-            experiment, start_time=head.start, run_name=head.name or NO_NAME, tags=tags
-        )
+            self.targets[head.experiment], start_time=head.start,
+            run_name=head.name[: internals.LONGEST_KEY.get()] or NO_NAME, tags=tags,
+        )  # fmt: skip
         self.ids[head.key] = created.info.run_id
         self.places[created.info.run_id] = created.info.artifact_uri
         if not head.name:
             self.server.delete_tag(created.info.run_id, "mlflow.runName")
 
-    def _find_model(self, model: Model, experiment: str) -> Any:
+    def _find_model(self, model: Model) -> Any:
         found = self.server.search_logged_models(
-            experiment_ids=[self.targets[experiment]],
+            experiment_ids=[self.targets[model.experiment]],
             filter_string=f"tags.`{SOURCE_MODEL}` = '{model.key}'",
         )
         return found[0] if found else None
 
-    def _create_model(self, model: Model, run: str, experiment: str | None) -> None:
-        made = self._find_model(model, model.experiment)
+    def _create_model(self, model: Model, run: str) -> Any:
+        made = self._find_model(model)
         if not made:
             made = self.server.create_logged_model(
-                experiment, name=model.name, source_run_id=run or None,
+                self.targets[model.experiment], name=model.name, source_run_id=run or None,
                 params=self._texts(model, "params", internals.LONGEST_PARAM.get()),
                 model_type=model.kind or None,
                 tags={**self._texts(model, "tags", internals.LONGEST_TAG.get()),
@@ -455,10 +534,32 @@ class Promotion:
             )  # fmt: skip
         self.ids[model.key] = made.model_id
         self.places[made.model_id] = made.artifact_location
+        return made
 
     def _texts(self, model: Model, part: str, most: int) -> dict[str, str]:
         directory = model.folder / part
         return self.packer.fitting(self.store.texts(directory), directory, most)
+
+    def _model_alone(self, model: Model, *, dry: bool) -> None:
+        """Send a model that was made outside of a run."""
+        files = {model.key: self.packer.files_of(model)}
+        content = Content(models={model.key}, artifacts=sizes(files))
+        self._count(before=content.counts())
+        if model.experiment in self.closed:
+            raise Damaged(model.folder, "its experiment is not this user's to write into")
+        mark = json.dumps({**content.counts(), "digest": content.digest()}, sort_keys=True)
+        if dry:
+            return
+        made = self._create_model(model, "")
+        if made.tags.get(CONTENT) != mark:
+            self.began = True
+            self._upload(made.artifact_location, files[model.key])
+            self.server.finalize_logged_model(made.model_id, model.status)
+            found = Content(models={model.key}, artifacts=self._artifacts(files, content))
+            if lost := content.missing(found):
+                raise Missing(f"after it was sent, {', '.join(lost)} were not on the server")
+            self.server.set_logged_model_tags(made.model_id, {CONTENT: mark})
+        self._count(after=content.counts())
 
     def _log_inputs(self, body: Body, new: str, known: Run | None) -> None:
         """Send datasets and the models that went in and came out, those that are not there."""
@@ -498,43 +599,43 @@ class Promotion:
             extra |= {"dataset_name": dataset[0], "dataset_digest": dataset[1]}
         return Metric(value.key, value.value, value.timestamp, value.step, **extra)
 
-    def _rename_tags(self, parcel: Parcel) -> None:
-        """Have MLflow's own tags, which name runs and models, name them by their new ids."""
-        for key, text in parcel.body.tags.items():
-            if key.startswith("mlflow."):
-                parcel.body.tags[key] = self._renamed(text)
-
     def _renamed(self, text: str) -> str:
-        return re.sub(
-            r"\b(m-)?[0-9a-f]{32}\b", lambda found: self.ids.get(found[0], found[0]), text
-        )
+        return NAMES.sub(lambda found: self.ids.get(found[0], found[0]), text)
 
     # artifacts
 
+    def _repository(self, uri: str) -> Any:
+        """Return what reads and writes artifacts. Raises Failure for a place that is not theirs."""
+        if os.environ.get("MLFLOW_TRACKING_USERNAME") and not uri.startswith("mlflow-artifacts:/"):
+            raise Failure(f"The server keeps artifacts at {uri}: no password is told to others.")
+        if uri.startswith("mlflow-artifacts://"):
+            raise Failure(f"The server keeps artifacts at {uri}, which is another server.")
+        return internals.ARTIFACT_REPOSITORY.get()(uri)
+
     def _upload(self, uri: str, files: dict[str, Path]) -> None:
-        repository = internals.ARTIFACT_REPOSITORY.get()(uri)
+        repository = self._repository(uri)
         with tempfile.TemporaryDirectory() as temporary:
             for name, file in files.items():
                 folder = str(PurePosixPath(name).parent)
                 local = file
                 if file.name == "MLmodel":
                     local = Path(temporary, "MLmodel")
-                    local.write_text(self._of_here(file, uri), encoding="utf-8")
+                    local.write_bytes(self._of_here(file, uri))
                 elif file.name != PurePosixPath(name).name:
                     local = Path(temporary, PurePosixPath(name).name)
                     local.unlink(missing_ok=True)
                     local.symlink_to(file)
                 repository.log_artifact(str(local), None if folder == "." else folder)
 
-    def _of_here(self, file: Path, uri: str) -> str:
+    def _of_here(self, file: Path, uri: str) -> bytes:
         """Return an MLmodel that names the server's run: MLflow looks there when it loads it."""
-        return re.sub(
-            r"(?m)^artifact_path: (file:|mlflow-artifacts:|/|[A-Za-z]:[\\/]).*$",
-            lambda _: f"artifact_path: {uri}", self._renamed(file.read_text(encoding="utf-8")),
-        )  # fmt: skip
+        text = self._renamed(file.read_text(encoding="utf-8", errors="surrogateescape"))
+        place = r"(?m)^artifact_path: (file:|mlflow-artifacts:|/|[A-Za-z]:[\\/]).*$"
+        text = re.sub(place, lambda _: f"artifact_path: {uri}", text)
+        return text.encode("utf-8", errors="surrogateescape")
 
     def _listed(self, uri: str) -> dict[str, int]:
-        repository = internals.ARTIFACT_REPOSITORY.get()(uri)
+        repository = self._repository(uri)
         found: dict[str, int] = {}
         todo = [""]
         while todo:
@@ -556,64 +657,67 @@ class Promotion:
             else:
                 yield from self.server.get_metric_history(run.info.run_id, last.key)
 
-    def _read_back(self, parcels: list[Parcel]) -> None:
-        """Compare what was sent with what the server has. Raises Failure, the mark taken back."""
-        ids = [self.ids[parcel.head.key] for parcel in parcels if parcel.head]
-        runs: dict[str, Run] = {}
-        if ids:
-            homes = {self.targets[parcel.head.experiment] for parcel in parcels if parcel.head}
-            words = ", ".join(f"'{key}'" for key in ids)
-            for run in pages(
-                self.server.search_runs, experiment_ids=[*homes], run_view_type=ViewType.ALL,
-                filter_string=f"attributes.run_id IN ({words})",
-            ):  # fmt: skip
-                runs[run.info.run_id] = run
-        for parcel in parcels:
-            run = runs.get(self.ids[parcel.head.key]) if parcel.head else None
-            found = self._found(parcel, run)
-            if lost := parcel.content.missing(found):
-                if parcel.head:
-                    self.server.set_tag(self.ids[parcel.head.key], CONTENT, "")
-                raise Failure(
-                    f"At {name_of(parcel.head, parcel.models)}: after it was sent, "
-                    f"{', '.join(lost)} were not on the server"
-                )
-            ours = bool(parcel.head)
-            self._count(carried=ours, after=found.counts() + Counter(runs=ours))
+    def _runs(self, ids: list[str], parcels: list[Parcel]) -> dict[str, Run]:
+        """Return what the server has of runs, in few requests."""
+        if not ids:
+            return {}
+        words = ", ".join(f"'{key}'" for key in ids)
+        found = pages(
+            self.server.search_runs, run_view_type=ViewType.ALL,
+            experiment_ids=[*{self.targets[parcel.head.experiment] for parcel in parcels}],
+            filter_string=f"attributes.run_id IN ({words})",
+        )  # fmt: skip
+        return {run.info.run_id: run for run in found}
 
-    def _found(self, parcel: Parcel, run: Run | None) -> Content:
-        """Return what the server has of what was sent; other things there are none of our business.
+    def _compare(self, parcel: Parcel, runs: dict[str, Run]) -> None:
+        """Compare what was sent with what the server has; mark the run. Raises Missing."""
+        new = self.ids[parcel.head.key]
+        found = self._found(parcel, runs[new]) if new in runs else Content()
+        if lost := parcel.content.missing(found):
+            raise Missing(f"after it was sent, {', '.join(lost)} were not on the server")
+        self.server.set_tag(new, CONTENT, parcel.mark)
+        self._count(carried=1, after=found.counts() + Counter(runs=1))
 
-        An MLmodel was rewritten: its own size counts as the source's.
+    def _artifacts(self, files: dict[str, dict[str, Path]], wanted: Content) -> dict[str, int]:
+        """Return the sizes of what was sent; an MLmodel was rewritten, and counts as the source's.
+
+        Other things there are none of our business.
         """
-        wanted, models = parcel.content, parcel.models
-        artifacts: dict[str, int] = {}
-        for key, files in parcel.files.items():
-            if files:
-                uri = self.places[self.ids[key or parcel.head.key]]  # type: ignore[union-attr]
-                for path, size in self._listed(uri).items():
-                    artifacts[f"{key}:{path}" if key else path] = size
-        for path in artifacts.keys() & wanted.artifacts.keys():
-            if path.rpartition("/")[2].rpartition(":")[2] == "MLmodel" and artifacts[path]:
-                artifacts[path] = wanted.artifacts[path]
-        found = Content(
-            artifacts={name: size for name, size in artifacts.items() if name in wanted.artifacts},
-            models={model.key for model in models},
-        )
-        if run is None:
-            return found
-        many = Counter(key for key, *_ in wanted.metrics)
-        single = {key for key, count in many.items() if count == 1}
+        found: dict[str, int] = {}
+        for key, inner in files.items():
+            if inner:
+                for path, size in self._listed(self.places[self.ids[key]]).items():
+                    found[f"{key}:{path}"] = size
+        return {
+            name: wanted.artifacts[name] if size and MLMODEL.search(name) else size
+            for name, size in found.items() if name in wanted.artifacts
+        }  # fmt: skip
+
+    def _found(self, parcel: Parcel, run: Run) -> Content:
+        """Return what the server has of what was sent."""
+        wanted, key = parcel.content, parcel.head.key
+        own = Content(artifacts={f"{key}:{name}": size for name, size in wanted.artifacts.items()
+                                 if name in parcel.files[""]})  # fmt: skip
+        artifacts = {
+            name.partition(":")[2]: size
+            for name, size in self._artifacts({key: parcel.files[""]}, own).items()
+        }
+        theirs = {model: files for model, files in parcel.files.items() if model}
+        artifacts |= self._artifacts(theirs, wanted)
+        many = Counter(metric for metric, *_ in wanted.metrics)
+        single = {metric for metric, count in many.items() if count == 1}
         outputs = run.outputs.model_outputs if getattr(run, "outputs", None) else []
         made = {output.model_id for output in outputs}
-        named = {key for key, _ in parcel.body.made}
-        found.params = {k: v for k, v in run.data.params.items() if k in wanted.params}
-        found.tags = {k: v for k, v in run.data.tags.items() if k in wanted.tags}
-        found.metrics = {point(metric) for metric in self._history(run, single)} & wanted.metrics
-        found.datasets = datasets_of(run) & wanted.datasets
-        found.models = {model.key for model in models
-                        if self.ids[model.key] in made or model.key not in named}  # fmt: skip
-        return found
+        named = {model for model, _ in parcel.body.made}
+        return Content(
+            params={k: v for k, v in run.data.params.items() if k in wanted.params},
+            tags={k: v for k, v in run.data.tags.items() if k in wanted.tags},
+            metrics={point(metric) for metric in self._history(run, single)} & wanted.metrics,
+            datasets=datasets_of(run) & wanted.datasets,
+            models={model.key for model in parcel.models
+                    if self.ids[model.key] in made or model.key not in named},
+            artifacts=artifacts,
+        )  # fmt: skip
 
     # the registry
 
@@ -626,13 +730,15 @@ class Promotion:
         """Return source, run and logged model of a version, on the server; '' for what is not."""
         if model := self.ids.get(self._model_of(version), ""):
             return f"models:/{model}", self.ids.get(version.run, ""), model
-        found = re.search(r"\b([0-9a-f]{32})[\\/](?:artifacts[\\/])?(.+)$", version.source)
-        if not found or not (run := self.ids.get(found[1], "")):
+        if copied := re.fullmatch(r"models:/(.+)/(\d+)", version.source):
+            return self.made.get((copied[1], int(copied[2])), ("", "", ""))
+        run = self.ids.get(version.run, "")
+        found = re.search(rf"{re.escape(version.run)}/artifacts(/.+)?$", forward(version.source))
+        if not version.run or not run or not found:
             return "", "", ""
         if run not in self.places:
             self.places[run] = self.server.get_run(run).info.artifact_uri
-        path = kept_name(found[2].replace("\\", "/"))
-        return f"{self.places[run]}/{path}", run, ""
+        return self.places[run] + kept_name(found[1] or ""), run, ""
 
     def _register(self, model: Registered, *, dry: bool) -> None:
         """Carry a registered model: its versions under their numbers, where it is new here."""
@@ -642,59 +748,57 @@ class Promotion:
         if dry:
             self.after["registered models"] += there is not None
             return
-        try:
-            if there is None:
-                self.began = True
-                there = self.server.create_registered_model(
-                    model.name, tags={**model.tags, SOURCE_REGISTERED: model.name},
-                    description=model.description,
-                )  # fmt: skip
-            self.after["registered models"] += 1
-            ours = SOURCE_REGISTERED in there.tags
-            have = self._versions(model.name)
-            for version in model.versions:
-                origin = f"{version.number} {version.created}"
+        if there is None:
+            self.began = True
+            there = self.server.create_registered_model(
+                model.name, tags={**model.tags, SOURCE_REGISTERED: model.name},
+                description=model.description,
+            )  # fmt: skip
+        self.after["registered models"] += 1
+        ours = SOURCE_REGISTERED in there.tags
+        have = self._versions(model.name)
+        for version in model.versions:
+            origin = f"{version.number} {version.created}"
+            with self._at_its_cost("model versions", version.folder):
+                source = self._source(version)
+                if not source[0]:
+                    place = f"what it is of is not carried: {version.source}"
+                    raise Damaged(version.folder, place)
+                self.made[model.name, version.number] = source
                 if origin not in have:
-                    self._version(model, version, origin, ours=ours)
-                else:
-                    self.after["model versions"] += 1
-        except MlflowException as error:
-            self._refused("registered models", model.folder, error)
+                    self._version(model, version, source, ours=ours)
+                self.after["model versions"] += 1
 
     def _versions(self, name: str) -> set[str]:
         """Return the origins of the versions that are here; what an interrupted run left goes."""
+        query = "name = '{}'".format(name.replace("'", "\\'"))
+        there = [*pages(self.server.search_model_versions, filter_string=query)]  # before any goes
         found = set()
-        for version in [
-            *pages(
-                self.server.search_model_versions,
-                filter_string="name = '{}'".format(name.replace("'", "\\'")),
-            )
-        ]:
+        for version in there:
             if FILLER in version.tags:
                 self.server.delete_model_version(name, version.version)
             elif SOURCE_VERSION in version.tags:
                 found.add(version.tags[SOURCE_VERSION])
         return found
 
-    def _version(self, model: Registered, version: Version, origin: str, *, ours: bool) -> None:
-        source, run, logged = self._source(version)
-        if not source:
-            self.left.add("model versions", version.folder,
-                          f"what it is of is not carried: {version.source}")  # fmt: skip
-            return
+    def _version(
+        self, model: Registered, version: Version, source: tuple[str, str, str], *, ours: bool
+    ) -> None:
         self.began = True
+        place, run, logged = source
         extra = {"model_id": logged} if logged else {}
+        origin = f"{version.number} {version.created}"
+        tags = {**version.tags, SOURCE_VERSION: origin, FILLER: "true"}
         while True:
             made = self.server.create_model_version(
-                model.name, source, run_id=run or None, tags={FILLER: "true"},
-                run_link=version.link or None, description=version.description or None, **extra,
+                model.name, place, run_id=run or None, tags=tags, run_link=version.link or None,
+                description=version.description or None, **extra,
             )  # fmt: skip
-            if not ours or int(made.version) >= version.number:
+            missing = version.number - int(made.version)
+            if not ours or missing <= 0 or missing > MOST_FILLERS:
                 break
             self.server.delete_model_version(model.name, made.version)  # one that was deleted there
         number = made.version
-        for key, text in {**version.tags, SOURCE_VERSION: origin}.items():
-            self.server.set_model_version_tag(model.name, number, key, text)
         if version.stage not in ("", "None"):
             self.server.transition_model_version_stage(model.name, number, version.stage)
         for alias in [name for name, of in model.aliases.items() if of == version.number]:
@@ -702,7 +806,6 @@ class Promotion:
         self.server.delete_model_version_tag(model.name, number, FILLER)
         if int(number) != version.number:
             self.left.renamed(version.folder, f"version {number} of {model.name}")
-        self.after["model versions"] += 1
 
 
 @contextmanager
@@ -769,6 +872,8 @@ def promote(arguments: argparse.Namespace, report: dict[str, Any], progress: Tex
     left = Left(arguments.source)
     for name in arguments.left_out:
         left.add("links, pipes and the like", name, "it is no file; put one in its place")
+    for line in arguments.packing_said.splitlines():
+        left.add("files that cannot be read", line.removeprefix("tar: "))
     with opened(arguments, left) as store:
         for experiment in store.experiments:
             if experiment.name == DEFAULT:
@@ -810,6 +915,7 @@ def main(progress: TextIO | None = None) -> int:
     parser.add_argument(
         "--left-out", type=json.loads, default=[], help="what was in its archive: names, as JSON"
     )
+    parser.add_argument("--packing-said", default="", help="what tar said of files: lines")
     parser.add_argument("--tracking-uri", required=True, help="such as http://localhost:5000")
     parser.add_argument("--username", default="", help="its password is read from standard input")
     parser.add_argument("--ca-bundle", default="", help="for a server with a company's certificate")

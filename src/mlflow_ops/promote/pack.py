@@ -5,7 +5,9 @@ What it does not take is counted and named (store.Left).
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -21,6 +23,8 @@ from mlflow.exceptions import MlflowException
 from .. import mlflow_internals as internals
 from .store import Body, Head, Model, Point, Store, Value, normal
 
+OWN = "promote."  # how the tags begin that tell what came from where
+
 # What one request may hold: MLflow's own limits, and of its 1 MB what JSON's marks leave.
 MAX_METRICS, MAX_PARAMS, MAX_TAGS, MAX_ENTITIES, MAX_BYTES = 1000, 100, 100, 1000, 800_000
 
@@ -29,12 +33,12 @@ def kept_name(path: str) -> str:
     """Return the name under which the server keeps a file.
 
     MLflow decodes names again and again and refuses `#` (validate_path_is_safe), and its clients
-    cut a name at `?`. So does its own `log_image` write `+` and `~` now, where it had `%` and `#`.
+    cut a name at `?`. Its own `log_image` write `+` and `~` now, where it had `%` and `#`.
     """
-    if unquote(path) == path and not re.search(r"[#?\\\x00-\x1f\x7f]", path):
-        return path
+    path = path.encode("utf-8", "replace").decode()  # of a name that is no text: mojibake
     path = path.replace("%", "+") if unquote(path) != path else path
-    return re.sub(r"[?\\\x00-\x1f\x7f]", "_", path.replace("#", "~"))
+    path = re.sub(r"(?i)^file:", "file_", path.replace("#", "~"))
+    return re.sub(r"[?\\\x00-\x1f\x7f]", "_", path)
 
 
 def shortened(key: str, text: str, most: int) -> str:
@@ -91,6 +95,13 @@ class Content:
             }
         )
 
+    def digest(self) -> str:
+        """Return what changes when any of it does: what is equal in number may be other."""
+        parts = [sorted(map(repr, part.items() if isinstance(part, dict) else part))
+                 for part in (self.params, self.tags, self.metrics, self.datasets, self.models,
+                              self.artifacts)]  # fmt: skip
+        return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:16]
+
     def missing(self, there: Content) -> list[str]:
         """Return what of this is not in `there`, or is different in it."""
         pairs = {
@@ -107,24 +118,35 @@ class Content:
 
 @dataclass
 class Parcel:
-    """A run with its logged models, or a logged model alone, as it is to be sent.
+    """A run with its logged models, as it is to be sent.
 
     Attributes:
         files: by the id of the model, '' for the run: name on the server, and the file.
         twins: of values that were logged for a model as well: the model, and its dataset.
+        content: what the server has to have in the end.
+        mark: what a run that is whole is marked with.
     """
 
-    head: Head | None
+    head: Head
     body: Body
     models: list[Model]
-    files: dict[str, dict[str, Path]] = field(default_factory=dict)
-    twins: dict[tuple[str, int, str], tuple[str, list[str]]] = field(default_factory=dict)
-    content: Content = field(default_factory=Content)
+    files: dict[str, dict[str, Path]]
+    twins: dict[tuple[str, int, str], tuple[str, list[str]]]
+    content: Content
+    mark: str = ""
 
 
 def point(metric: Metric | Value) -> Point:
     """Return what makes a metric's value one and the same."""
     return metric.key, metric.timestamp, metric.step, normal(metric.value)
+
+
+def sizes(files: dict[str, dict[str, Path]]) -> dict[str, int]:
+    """Return the bytes of files by their names, those of a model with its id before."""
+    return {
+        f"{model}:{name}" if model else name: file.lstat().st_size
+        for model, inner in files.items() for name, file in inner.items()
+    }  # fmt: skip
 
 
 class Packer:
@@ -139,38 +161,38 @@ class Packer:
         self.twins: dict[str, dict[tuple[str, int, str], tuple[str, list[str]]]]
         self.twins = defaultdict(dict)
 
-    def pack(self, head: Head | None, models: list[Model]) -> Parcel:
-        """Return a run with its models, or a model without a run. Raises Damaged."""
-        body = self.store.body(head) if head else Body({}, {}, [], [], [], [])
-        parcel = Parcel(head, body, models, twins=self.twins.get(head.key, {}) if head else {})
-        if head:
-            body.params = self.fitting(
-                body.params, head.folder / "params", internals.LONGEST_PARAM.get()
-            )
-            body.tags = self.fitting(body.tags, head.folder / "tags", internals.LONGEST_TAG.get())
-            body.tags.pop("mlflow.runName", None)  # it is the run's name
-            valid = {key for key in {value.key for value in body.metrics}
-                     if self._valid(key, head.folder / "metrics" / key)}  # fmt: skip
-            body.metrics = [value for value in body.metrics if value.key in valid]
-            parcel.files[""] = self._files(head.folder, head.artifact_uri, self._says_model(body))
-        for model in models:
-            parcel.files[model.key] = self._files(model.folder, model.location, expected=True)
-        parcel.content = Content(
-            params=body.params, tags=body.tags, metrics={point(value) for value in body.metrics},
+    def pack(self, head: Head, models: list[Model]) -> Parcel:
+        """Return a run with its models. Raises Damaged, OSError."""
+        body = self.store.body(head)
+        body.params = self.fitting(
+            body.params, head.folder / "params", internals.LONGEST_PARAM.get()
+        )
+        body.tags = self.fitting(body.tags, head.folder / "tags", internals.LONGEST_TAG.get())
+        body.tags.pop("mlflow.runName", None)  # it is the run's name
+        valid = {key for key in {value.key for value in body.metrics}
+                 if self._valid(key, head.folder / "metrics" / key)}  # fmt: skip
+        body.metrics = [value for value in body.metrics if value.key in valid]
+        files = {"": self._files(head.folder, head.artifact_uri, self._says_model(body))}
+        files |= {model.key: self.files_of(model) for model in models}
+        content = Content(
+            params={**body.params}, tags={**body.tags},
+            metrics={point(value) for value in body.metrics},
             datasets={(one.dataset["name"], one.dataset["digest"]) for one in body.inputs},
-            models={model.key for model in models},
-            artifacts={
-                f"{model}:{name}" if model else name: file.lstat().st_size
-                for model, files in parcel.files.items() for name, file in files.items()
-            },
+            models={model.key for model in models}, artifacts=sizes(files),
         )  # fmt: skip
-        return parcel
+        return Parcel(head, body, models, files, self.twins.get(head.key, {}), content)
+
+    def files_of(self, model: Model) -> dict[str, Path]:
+        """Return a logged model's files. Raises Damaged, OSError."""
+        return self._files(model.folder, model.location, expected=True)
 
     def _says_model(self, body: Body) -> bool:
         return "mlflow.log-model.history" in body.tags and not body.made
 
     def _valid(self, key: str, file: Path) -> bool:
         try:
+            if len(key) > internals.LONGEST_KEY.get():
+                raise MlflowException(key)
             internals.CHECK_NAME.get()(key)
         except MlflowException:
             self.left.add("names that MLflow refuses", file, "no param, metric or tag may have it")
@@ -181,8 +203,8 @@ class Packer:
         """Return params or tags as far as the server takes them."""
         kept = {}
         for key, text in texts.items():
-            if not self._valid(key, directory / key):
-                continue
+            if key.startswith(OWN) or not self._valid(key, directory / key):
+                continue  # ours are of another server, from which this was exported
             kept[key] = shortened(key, text, most)
             if kept[key] != text:
                 self.left.add(
@@ -208,6 +230,9 @@ class Packer:
                     count += 1
                     path = PurePosixPath(wanted)
                     kept = str(path.with_name(f"{path.stem}~{count}{path.suffix}"))
+                if not os.access(place / name, os.R_OK):
+                    self.left.add("files that cannot be read", place / name, "its owner may not")
+                    continue
                 if kept != name:
                     self.store.left.renamed(place / name, kept)
                 files[kept] = place / name

@@ -25,6 +25,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,9 +45,10 @@ PARTS = {"params", "metrics", "tags", "inputs", "outputs", "artifacts"}  # of a 
 RUN_ID = re.compile("[0-9a-f]{32}")
 STATUSES = ("", "RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")  # by MLflow's number
 MODEL_STATUSES = ("UNSPECIFIED", "PENDING", "READY", "FAILED")
+LARGEST = 2**63 - 1  # of a number in a database
 PASSED_OVER = {"deleted runs", "deleted experiments", "deleted models", "deleted model versions",
                "unfinished models",
-               "runs without artifacts"}  # fmt: skip
+               "runs without artifacts", "links to what is not carried"}  # fmt: skip
 NAMED = 100  # of what is left, so many are told by name
 
 Point = tuple[str, int, int, str]  # key, timestamp in ms, step, value
@@ -90,6 +92,16 @@ class Left:
             if len(self.renames) < NAMED:
                 place = path.relative_to(self.root) if path.is_relative_to(self.root) else path
                 self.renames.append(f"{place}: {name}")
+
+    @contextmanager
+    def damage(self, kind: str, path: Path) -> Iterator[None]:
+        """Have what cannot be read cost what it is of, and no more."""
+        try:
+            yield
+        except Damaged as error:
+            self.add(kind, error.path, error.why)
+        except OSError as error:
+            self.add(kind, Path(error.filename or path), error.strerror or str(error))
 
     @property
     def lost(self) -> int:
@@ -207,11 +219,14 @@ def text_of(path: Path) -> str:
     """Return a file's text. Raises Damaged."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return file.read()
+            text = file.read()
     except UnicodeDecodeError:
         raise Damaged(path, "it is no text in UTF-8") from None
     except OSError as error:
         raise Damaged(path, error.strerror or str(error)) from error
+    if "\0" in text:  # a disk that lost its power; PostgreSQL keeps none
+        raise Damaged(path, "there are zero bytes in it")
+    return text
 
 
 def meta_of(path: Path) -> dict[str, Any]:
@@ -220,7 +235,7 @@ def meta_of(path: Path) -> dict[str, Any]:
     Tags such as Python 2's `!!python/unicode` make no difference, and build nothing.
     """
     text = text_of(path)
-    if not text.strip("\0 \r\n"):
+    if not text.strip():
         raise Damaged(path, "it is empty")
     try:
         found = yaml.load(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # noqa: S506
@@ -232,11 +247,12 @@ def meta_of(path: Path) -> dict[str, Any]:
 
 
 def number(meta: dict[str, Any], key: str) -> int:
-    """Return a whole number of a meta.yaml, 0 where there is none."""
+    """Return a whole number of a meta.yaml, 0 where there is none that a database could keep."""
     try:
-        return int(float(meta.get(key) or 0))
+        found = int(float(meta.get(key) or 0))
     except (TypeError, ValueError, OverflowError):
         return 0
+    return found if abs(found) <= LARGEST else 0
 
 
 def named(names: tuple[str, ...], value: str) -> str:
@@ -279,6 +295,7 @@ class Store:
         self.registered: list[Registered] = []
         self._datasets: dict[Path, dict[str, str]] = {}
         self.before = self.stamps()
+        self._seen: dict[str, Path] = {}  # runs and models, by their ids
         folders, files = self.entries(root)
         for file in files:
             self.left.add("unknown files", file, "MLflow has no file of this name there")
@@ -286,10 +303,12 @@ class Store:
             if folder.name == ".trash":
                 for deleted in self.entries(folder)[0]:
                     self.left.add("deleted experiments", deleted)
-            elif folder.name == "models" and not (folder / META).exists():
-                self._registry(folder)
-            else:
-                self._experiment(folder)
+                continue
+            with self.left.damage("experiments", folder):
+                if folder.name == "models" and not (folder / META).exists():
+                    self._registry(folder)
+                else:
+                    self._experiment(folder)
 
     # directories
 
@@ -396,17 +415,13 @@ class Store:
             return
         experiment = Experiment(folder.name, name, folder, tags)
         for run in runs:
-            try:
-                if head := self._head(run, folder.name):
+            with self.left.damage("runs", run):
+                if (head := self._head(run, folder.name)) and self._first(run):
                     experiment.runs.append(head)
-            except Damaged as error:
-                self.left.add("runs", error.path, error.why)
         for model in self.entries(folder / "models")[0]:
-            try:
-                if found := self._model(model, folder.name):
+            with self.left.damage("models", model):
+                if (found := self._model(model, folder.name)) and self._first(model):
                     experiment.models.append(found)
-            except Damaged as error:
-                self.left.add("models", error.path, error.why)
         for trace in self.entries(folder / "traces")[0]:
             self.left.add("traces", trace, "traces are not carried")
         for file in files:
@@ -415,6 +430,14 @@ class Store:
         # The one that MLflow makes by itself is nothing until it is used.
         if experiment.runs or experiment.models or name != DEFAULT:
             self.experiments.append(experiment)
+
+    def _first(self, folder: Path) -> bool:
+        """Return True; raise Damaged where another experiment has a run or model of this id."""
+        other = self._seen.setdefault(folder.name, folder)
+        if other != folder:
+            place = other.relative_to(self.root)
+            raise Damaged(folder, f"{place} has the same id: which of the two is it?")
+        return True
 
     def _head(self, folder: Path, experiment: str) -> Head | None:
         if not (folder / META).exists():
@@ -493,7 +516,10 @@ class Store:
                 words = line.split()
                 try:
                     timestamp, value, step, *rest = words + ["0"] * (len(words) == 2)  # old ones
-                    yield file, Value(key, float(value), int(timestamp), int(step)), rest
+                    found = Value(key, float(value), int(timestamp), int(step))
+                    if max(abs(found.timestamp), abs(found.step)) > LARGEST:
+                        raise ValueError
+                    yield file, found, rest
                 except ValueError:
                     raise Damaged(file, f"this is no value of a metric: {line[:80]!r}") from None
 
@@ -563,30 +589,32 @@ class Store:
 
     def _registry(self, folder: Path) -> None:
         for one in self.entries(folder)[0]:
-            try:
-                meta = meta_of(one / META)
-                aliases = {name: int(text) for name, text in self.texts(one / "aliases").items()}
-                model = Registered(
-                    str(meta.get("name") or one.name), one, str(meta.get("description") or ""),
-                    self.texts(one / "tags"), aliases,
-                )  # fmt: skip
-            except (Damaged, ValueError) as error:
-                path, why = (error.path, error.why) if isinstance(error, Damaged) else (
-                    one / "aliases", "an alias names no version")  # fmt: skip
-                self.left.add("registered models", path, why)
-                continue
-            for version in self.entries(one)[0]:
-                if not version.name.startswith("version-"):
-                    continue
-                try:
+            with self.left.damage("registered models", one):
+                self.registered.append(self._registered(one))
+
+    def _registered(self, folder: Path) -> Registered:
+        meta = meta_of(folder / META)
+        tags = self.texts(folder / "tags")
+        if tags.get("mlflow.prompt.is_prompt") == "true":
+            raise Damaged(folder, "prompts are not carried")
+        aliases = {}
+        for name, file in self.keyed(folder / "aliases"):
+            if not (text := text_of(file).strip()).isdecimal():
+                raise Damaged(file, "it names no version")
+            aliases[name] = int(text)
+        model = Registered(
+            str(meta.get("name") or folder.name), folder, str(meta.get("description") or ""),
+            tags, aliases,
+        )  # fmt: skip
+        for version in self.entries(folder)[0]:
+            if version.name.startswith("version-"):
+                with self.left.damage("model versions", version):
                     if (found := self._version(version)).stage == "Deleted_Internal":
                         self.left.add("deleted model versions", version)
                     else:
                         model.versions.append(found)
-                except Damaged as error:
-                    self.left.add("model versions", error.path, error.why)
-            model.versions.sort(key=lambda version: version.number)
-            self.registered.append(model)
+        model.versions.sort(key=lambda version: version.number)
+        return model
 
     def _version(self, folder: Path) -> Version:
         meta = meta_of(folder / META)
