@@ -21,7 +21,7 @@ NOBODY = pwd.getpwnam("nobody")
 
 # As the package's: it is told a name and arguments.
 PROGRAMS = """
-import hashlib, json, os, sys
+import hashlib, json, os, sys, time
 name, *arguments = sys.argv[1:]
 given = sys.stdin.read()
 if name == "tells":
@@ -49,6 +49,12 @@ elif name == "breaks":
     {}["the last line"]
 elif name == "is mute":
     sys.exit(3)
+elif name == "goes on":
+    open(arguments[0], "w").write("a half of it\\n")
+    time.sleep(4)
+    print(json.dumps({"done": True}))
+elif name == "is ended":
+    os.kill(0, 9)  # with whoever started it
 """
 
 
@@ -79,6 +85,8 @@ ASKED: dict[str, dict[str, Any]] = {
     "is not there": {"name": "tells", "python": "/nowhere/python3", "changes": False},
     "may not be there": {"name": "tells", "python": "/nowhere/python3", "may_fail": True},
     "for nobody": {"name": "tells", "user": "no-such-user", "changes": False},
+    "tells how far it is": {"name": "goes on"},  # into which file, `run` says
+    "is ended from outside": {"name": "is ended"},
     "as itself": {"name": "tells", "user": pwd.getpwuid(os.geteuid()).pw_name, "changes": False},
 }
 if os.geteuid() == 0:
@@ -95,6 +103,9 @@ def run(folder: Path, *arguments: str) -> tuple[dict[str, dict[str, Any]], str]:
         asked = {"directory": f"{folder}/programs", "python": sys.executable, **asked}
         if asked["name"] == "writes":
             asked["arguments"] = [f"{folder}/{name}"]
+        if asked["name"] in ("goes on", "is ended"):
+            asked["progress"] = f"{folder}/{name}"
+            asked["arguments"] = [asked["progress"]]
         tasks.append({
             "ops.mlflow.program": asked, "register": f"found{number}", "ignore_errors": True,
         })  # fmt: skip
@@ -178,6 +189,22 @@ def test_a_failure_that_somebody_sees_to(ran: Ran) -> None:
     assert found["answer"] == {"phase": "begun"}
     found = ran[0]["may not be there"]
     assert not found["failed"] and found["problem"].startswith("tells cannot be run: ")
+
+
+def test_how_far_it_is(ran: Ran) -> None:
+    """It is shown while the program works; the answer is as any other."""
+    results, said = ran
+    found = results["tells how far it is"]
+    assert found["answer"] == {"done": True} and found["changed"] and not found["failed"]
+    assert "localhost: a half of it\n" in said
+    assert not {"ansible_job_id", "finished"} & found.keys()
+
+
+def test_it_is_ended_from_outside(ran: Ran) -> None:
+    """With all that would tell of its end: nobody waits for that."""
+    found = ran[0]["is ended from outside"]
+    assert found["failed"] and found["problem"].startswith("It was ended from outside.")
+    assert found["answer"] == {}
 
 
 def test_what_cannot_be_started(ran: Ran) -> None:
