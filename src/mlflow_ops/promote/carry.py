@@ -891,7 +891,7 @@ def promote(arguments: argparse.Namespace, report: dict[str, Any], progress: Tex
                 "began": promotion.began,
                 "carried": promotion.carried,
                 "there": promotion.there,
-                "before": promotion.before,
+                "before": {"runs": 0, **promotion.before},
                 "after": promotion.after,
                 "lost": left.lost,
                 "named": left.named,
