@@ -33,6 +33,8 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from .. import mlflow_internals as internals
+
 META = "meta.yaml"
 DEFAULT = "Default"  # every MLflow has this experiment
 ARTIFACTS = "mlartifacts"  # where `mlflow server` keeps them, beside mlruns
@@ -595,7 +597,7 @@ class Store:
     def _registered(self, folder: Path) -> Registered:
         meta = meta_of(folder / META)
         tags = self.texts(folder / "tags")
-        if tags.get("mlflow.prompt.is_prompt") == "true":
+        if tags.get(internals.PROMPT_TAG.value) == "true":
             raise Damaged(folder, "prompts are not carried")
         aliases = {}
         for name, file in self.keyed(folder / "aliases"):
