@@ -10,8 +10,11 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 MOST = 7 * 24 * 3600  # seconds that a program may take, far beyond any
-# Whether the program runs, and the last line of what it tells.
-LOOK = 'test ! -e {0}.pid || kill -0 "$(cat {0}.pid)" && echo runs || echo gone; tail -n 1 {0}'
+# Whether the program runs, and the last line of what it tells. (With sudo, both outputs are one.)
+LOOK = (
+    'exec 2>/dev/null; test ! -e {0}.pid || kill -0 "$(cat {0}.pid)" && echo runs || echo gone; '
+    "tail -n 1 {0}"
+)
 EVERY = 10  # seconds between two looks; the first come sooner, for what is soon done
 
 

@@ -297,7 +297,7 @@ def test_what_can_be_carried_is(
         assert name in said, name
     assert done.returncode == 2
     assert "things are not on the server; they are named above" in said
-    assert "links" not in said
+    assert "links, pipes" not in said
 
     check(python(ssh, SERVER, f"truth = {sick.runs}\n{FOUND}"), sick)
 
