@@ -291,10 +291,10 @@ def test_a_registry_is_read(tmp_path: Path) -> None:
 
 def test_two_promotions_do_not_meet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each would carry every run once."""
-    lock = tmp_path / "lock"
-    held = as_owner.alone(lock)
+    held = as_owner.alone(tmp_path)
     with pytest.raises(SystemExit):
-        as_owner.alone(lock)
+        as_owner.alone(tmp_path)
     assert "Another promotion is at work" in json.loads(capsys.readouterr().out)["failure"]
     os.close(held)
-    os.close(as_owner.alone(lock))
+    os.close(as_owner.alone(tmp_path))
+    assert not list(tmp_path.iterdir())

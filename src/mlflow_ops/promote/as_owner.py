@@ -36,7 +36,7 @@ ARTIFACTS = "mlartifacts"  # as `mlflow server` calls it
 
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
 NOBODY = "nobody"
-LOCK = Path("/run/mlflow-promote.lock")
+LOCK = Path("/root")  # a directory that root alone opens: a lock on it leaves no file behind
 RESERVE = 100_000_000  # bytes that stay free on the disk, which an archive of some could fill
 # Where the program finds it all: mounted there, for this process to see.
 ROOM = Path("/tmp")  # noqa: S108 not the host's
@@ -48,9 +48,9 @@ def refuse(words: str) -> NoReturn:
     sys.exit(1)
 
 
-def alone(file: Path = LOCK) -> int:
+def alone(directory: Path = LOCK) -> int:
     """Return a lock that is held until this process ends: two would carry each run twice."""
-    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
