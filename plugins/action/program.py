@@ -52,6 +52,8 @@ class ActionModule(ActionBase):
                 said = line
                 Display().display(f"{(task_vars or {})['inventory_hostname']}: {line}")
         self._status(job, "cleanup", task_vars)
+        if "problem" not in found:  # the module had no time to say how it ended
+            return {**result, **self._ended(found.get("msg", ""))}
         for name in ("ansible_job_id", "results_file", "started", "finished"):
             found.pop(name, None)
         return {**result, **found}
