@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -227,3 +228,31 @@ def test_a_project_without_a_store_has_nothing_to_mend(tmp_path: Path) -> None:
     assert local_store.mend(f"file://{tmp_path}/mlruns") == []
     assert local_store.mend(f"sqlite:///{tmp_path}/mlflow.db") == []
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mend what is another user's")
+@pytest.mark.parametrize("link", ["mlruns", "project"])
+def test_root_mends_nothing_that_a_person_links_to(tmp_path: Path, link: str) -> None:
+    """Neither root's own nor another's, whether the store or the project is the link."""
+    nobody = pwd.getpwnam("nobody")
+    for path in (tmp_path, *tmp_path.parents[:3]):
+        path.chmod(path.stat().st_mode | 0o755)
+    theirs = tmp_path / "roots/mlruns"
+    (theirs / "0").mkdir(parents=True)
+    meta = theirs / "0/meta.yaml"
+    text = "artifact_location: mlflow-artifacts:/0\nexperiment_id: '0'\nname: Default\n"
+    meta.write_text(text)
+    home = tmp_path / "home"
+    home.mkdir()
+    project = home / "project"
+    if link == "mlruns":
+        project.mkdir()
+        (project / "mlruns").symlink_to(theirs)
+        os.chown(project, nobody.pw_uid, nobody.pw_gid)
+    else:
+        project.symlink_to(theirs.parent)
+    for path in (home, project / link if link == "mlruns" else project):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+    with pytest.raises(OSError, match=r"Permission denied|is a link of user"):
+        local_store.mend((project / "mlruns").as_uri())
+    assert meta.read_text() == text and not list(project.glob("mlartifacts"))

@@ -21,8 +21,6 @@ EVERY = 10  # seconds between two looks; the first come sooner, for what is soon
 class ActionModule(ActionBase):
     """With O(progress), the program runs by itself on the host, and is looked at until it ends."""
 
-    _supports_async = True
-
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         """Run it; return what the module does."""
         result: dict[str, Any] = super().run(tmp, task_vars)

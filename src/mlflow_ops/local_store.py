@@ -13,6 +13,7 @@ have a Mac.
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
 import re
 import sqlite3
@@ -23,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 from .durable import rename
 from .host.accounts import rights_of
 from .mlflow_internals import ADDRESSES, EXPERIMENTS_PROXIED, TRACE_LOCATION_TAG
+from .view import Refused, opened
 
 SQLITE = "sqlite:///"
 SCHEME = "mlflow-artifacts:"
@@ -53,14 +55,37 @@ class Store:
         self.project = self.path.parent
 
     def owner(self) -> str:
-        """Return whose it is. Raises PermissionError where this host does not know."""
-        number = self.path.stat().st_uid
+        """Return with whose rights it is looked at. Raises PermissionError.
+
+        Whoever put it there: a link is its maker's, and leads no further than that user comes.
+        """
+        number = self.path.lstat().st_uid
+        if os.geteuid() == 0 and hasattr(os, "O_PATH"):  # root alone takes rights, on Linux
+            number = self._seen_by_root()
         try:
             return pwd.getpwuid(number).pw_name
         except KeyError:
             raise PermissionError(
                 f"{self.path} belongs to user {number}, whom this host does not know"
             ) from None
+
+    def _seen_by_root(self) -> int:
+        """Return the owner's number, by no link of one user's to what is another's."""
+        try:
+            directory = opened(self.project)
+        except Refused as error:
+            raise PermissionError(str(error)) from None
+        try:
+            above = os.fstat(directory).st_uid
+            number = os.stat(self.path.name, dir_fd=directory, follow_symlinks=False).st_uid
+        finally:
+            os.close(directory)
+        if number == 0 != above:
+            raise PermissionError(
+                f"{self.path} belongs to root, and its directory to user {above}: "
+                f"chown -R {above}: {self.path}"
+            )
+        return number
 
     def place(self, address: str) -> str:
         """Return where something is, or is to be, whose address is of a server.
